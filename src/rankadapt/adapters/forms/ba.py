@@ -1,0 +1,25 @@
+"""Form ``ba``: ΔW = s · B A (Hu et al. 2022, LoRA, arXiv 2106.09685)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from rankadapt.adapters.forms.base import Draw, Form
+
+
+@dataclass(kw_only=True)
+class BA(Form):
+    """``A`` (R, d_in) starts Kaiming-uniform as in LoRA's own code, ``B`` (R, d_out) at zero."""
+
+    initial: ClassVar[Mapping[str, Draw]] = {"A": "kaiming", "B": "zero"}
+    newborn: ClassVar[Mapping[str, Draw]] = {"A": "gaussian", "B": "zero"}
+
+    def shapes(self, d_in: int, d_out: int) -> dict[str, tuple[int, ...]]:
+        return {"A": (d_in,), "B": (d_out,)}
+
+    def up(self, slots: Mapping[str, Tensor], scale: Tensor) -> Tensor:
+        return slots["B"] * scale

@@ -1,0 +1,58 @@
+"""What a policy is: a pure function from scores and live slots to a change."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from annotated_types import Gt
+from torch import Tensor
+
+from rankadapt.boards import Change, Event, Limits
+
+Aggregator = Literal["min", "mean"]
+
+
+class Policy(ABC):
+    """Decides rank changes. Equal inputs give equal changes; ties go by module, then slot."""
+
+    moves_ranks: ClassVar[bool] = True
+    """False for a policy that never changes a rank: it needs no scorer and no schedule."""
+
+    @abstractmethod
+    def __call__(self, scores: Tensor, live: Tensor, limits: Limits, event: Event) -> Change:
+        """The change at ``event``.
+
+        Args:
+            scores: (M, R) float32, finite on live slots. live: (M, R) bool.
+        """
+
+    def growth(self, events: int) -> int:
+        """By how many directions the budget grows over ``events`` events (negative: shrinks)."""
+        return 0
+
+
+@dataclass(kw_only=True)
+class FixedSize(Policy):
+    """Base of the policies that move ``k`` directions per event.
+
+    Attributes:
+        k: directions moved per event (HeBiRA Table 19: 12).
+        aggregator: a module's worth is the ``min`` (HeBiRA Eq. 9) or the ``mean`` (Table 18) of the scores of
+            its remaining directions.
+    """
+
+    k: Annotated[int, Gt(0)] = 12
+    aggregator: Aggregator = "min"
+
+
+def module_worth(scores: Tensor, kept: Tensor, aggregator: Aggregator) -> Tensor:
+    """(M,) float: the worth of each module from the scores (M, R) of the directions that it keeps (HeBiRA
+    Eq. 9). A module that keeps none is worth least."""
+    if aggregator == "min":
+        worth = torch.where(kept, scores, torch.inf).amin(1)
+    else:
+        worth = torch.where(kept, scores, 0).sum(1) / kept.sum(1)
+    return torch.where(kept.any(1), worth, -torch.inf)

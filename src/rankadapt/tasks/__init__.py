@@ -1,0 +1,1 @@
+"""Task families: data, head, per-example loss and metrics of each."""
