@@ -97,14 +97,15 @@ def deal(worth: Tensor, room: Tensor, k: int) -> Tensor:
     """Deal ``k`` new directions to modules, best first, one each, then round again from the top.
 
     Args:
-        worth: (M,) float, higher is served first, ties by module. room: (M,) int, free places.
+        worth: (M,) float, higher is served first, ties by module. room: (M,) int, free places; a module
+            above its maximum has none.
         k: directions to deal; fewer are dealt if there is less room.
 
     Returns:
         (M,) int64, directions dealt to each module.
     """
     order = worth.argsort(descending=True, stable=True)
-    dealt = torch.zeros_like(room)
+    dealt, room = torch.zeros_like(room), room.clamp(min=0)
     left = min(k, int(room.sum()))
     while left:
         served = order[(room - dealt)[order] > 0][:left]

@@ -99,4 +99,4 @@ def _offline() -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
-    return first if reachable() else f"which cannot be reached, and its local cache says: {first}"
+    return first if reachable() else "which cannot be reached, and its local cache lacks it"

@@ -57,7 +57,9 @@ def _split_files(folder: Path, config: str, split: str) -> list[Path]:
         wanted = ", ".join(str(folder / pattern) for pattern in patterns)
         found = sorted(str(file.relative_to(folder)) for file in folder.glob(f"{config}/*.parquet"))
         reason = f"the mirror has no such file (of {config!r} it has: {', '.join(found) or 'none'})"
-        remedy = "complete the mirror (hf download --repo-type dataset), or remove the folder"
+        remedy = (
+            "complete the mirror (hf download --repo-type dataset), or give paths.mirror=null to use the hub"
+        )
         raise DataError(Problem(wanted, None, reason, remedy))
     _refuse_missing_shards(files)
     return files
@@ -71,9 +73,7 @@ def _refuse_missing_shards(files: Iterable[Path]) -> None:
         for number in range(int(match[2])):
             shard = file.with_name(_SHARD.sub(f"-{number:05d}-of-{match[2]}.parquet", file.name))
             if not shard.exists():
-                raise DataError(
-                    Problem(str(shard), None, "the mirror lacks this part of the split")
-                )
+                raise DataError(Problem(str(shard), None, "the mirror lacks this part of the split"))
 
 
 def _split_patterns(folder: Path, config: str, split: str) -> list[str]:
@@ -120,9 +120,7 @@ def checked_model(folder: Path, sha256: Mapping[str, str]) -> Path:
 def _refuse_incomplete(folder: Path) -> None:
     remedy = "download or install it again"
     if not (folder / "config.json").is_file():
-        raise ModelError(
-            Problem(str(folder / "config.json"), None, "there is no such file", remedy)
-        )
+        raise ModelError(Problem(str(folder / "config.json"), None, "there is no such file", remedy))
     weights = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]
     if not weights:
         reason = "there are no weights here (*.safetensors or pytorch_model*.bin)"

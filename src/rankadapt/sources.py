@@ -45,9 +45,6 @@ class Sources:
     def dataset(self, repo: str, config: str, split: str) -> Dataset:
         """One split of a data set of the hub, e.g. ``("nyu-mll/glue", "rte", "train")``.
 
-        The mirror's parquet files are read into memory and not through the Arrow cache of
-        ``datasets``, which goes on serving the old rows after a parquet file has changed.
-
         Raises:
             DataError: a file of the mirror is missing or damaged, or neither mirror nor hub has it.
         """
@@ -120,7 +117,8 @@ def fingerprint(dataset: Dataset) -> str:
 
     The same rows give the same hash wherever they are stored; 100 000 rows take under a second.
     """
-    return fingerprint_columns({name: dataset.data.column(name) for name in dataset.column_names})
+    table = dataset.with_format("arrow")[:]
+    return fingerprint_columns({name: table.column(name) for name in table.column_names})
 
 
 def fingerprint_columns(columns: Mapping[str, Sequence[Any]]) -> str:

@@ -70,14 +70,14 @@ def inject(
     problems = [p for (n, m), r in zip(found.items(), ranks, strict=True) for p in _misfits(n, m, r, slots)]
     if problems:
         raise ModelError(problems)
+    patterns = list(trainable)
+    whole = list(matching(model, patterns, "trainable").values()) if patterns else []
     model.requires_grad_(False)
     for index, ((name, module), r) in enumerate(zip(found.items(), ranks, strict=True)):
         layer = AdaptedLinear(module, form, slots, r, options, seed=seed * 100_003 + index)  # type: ignore[arg-type]
         _replace(model, name, layer)
-    patterns = list(trainable)
-    if patterns:
-        for module in matching(model, patterns, "trainable").values():
-            module.requires_grad_(True)
+    for module in whole:
+        module.requires_grad_(True)
     return model
 
 

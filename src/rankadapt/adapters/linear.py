@@ -109,7 +109,7 @@ class AdaptedLinear(nn.Module):
 
     def delta(self) -> Tensor:
         """ΔW (d_out, d_in), in float32."""
-        return self.up().t() @ self.A
+        return self.up().float().t() @ self.A.float()
 
     def forward(self, x: Tensor) -> Tensor:
         if self._base_weight is not None:
@@ -117,17 +117,17 @@ class AdaptedLinear(nn.Module):
         branch = self.dropout(x) if self.training and self.options.dropout else None
         weight: Tensor = self.base.weight
         bias: Tensor | None = self.base.bias
-        if torch.is_autocast_enabled(x.device.type):
+        if not x.is_meta and torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
             x, weight = x.to(dtype), weight.to(dtype)
             bias = None if bias is None else bias.to(dtype)
             branch = None if branch is None else branch.to(dtype)
         A, P = self.A.to(x.dtype), self.up().to(x.dtype)
-        if not self.options.fused or weight.requires_grad:
-            return lowrank_linear_reference(x, branch, weight, bias, A, P)
         tokens = self.tokens.value
         if tokens is not None and tokens.shape != x.shape[:-1]:
             tokens = None  # not the batch: DeBERTa also projects its relative positions
+        if not self.options.fused or weight.requires_grad:
+            return lowrank_linear_reference(x, branch, weight, bias, A, P, self.probe, tokens)
         # A compiled graph must not depend on the rank: dead slots are zero, so all R may take part.
         r = self.slots if torch.compiler.is_compiling() else self.rank
         return LowRankLinear.apply(x, branch, weight, bias, A, P, self.probe, tokens, r)
@@ -153,6 +153,8 @@ class AdaptedLinear(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> AdaptedLinear:
         super()._apply(fn, recurse)
+        if self._base_weight is not None:
+            self._base_weight = fn(self._base_weight)
         if self.probe is not None and self.probe.device != self.live.device:
             self.watch()
         return self

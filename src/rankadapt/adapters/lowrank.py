@@ -91,8 +91,33 @@ def _energy(u: Tensor, tokens: Tensor | None, R: int) -> Tensor:
     return total if len(total) == R else F.pad(total, (0, R - len(total)))
 
 
+class _Probed(torch.autograd.Function):
+    """``apply(u, probe, tokens) -> u``, whose backward pass gives ``probe`` the energies of u (..., R)."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, probe: Tensor, tokens: Tensor | None) -> Tensor:
+        ctx.save_for_backward(u, tokens)
+        return u.view_as(u)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        u, tokens = ctx.saved_tensors
+        return grad, _energy(u.reshape(-1, u.shape[-1]), tokens, u.shape[-1]), None
+
+
 def lowrank_linear_reference(
-    x: Tensor, branch: Tensor | None, weight: Tensor, bias: Tensor | None, A: Tensor, P: Tensor
+    x: Tensor,
+    branch: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    A: Tensor,
+    P: Tensor,
+    probe: Tensor | None = None,
+    tokens: Tensor | None = None,
 ) -> Tensor:
     """The same layer written out for plain autograd. Shapes as in :class:`LowRankLinear`."""
-    return F.linear(x, weight, bias) + F.linear(F.linear(x if branch is None else branch, A), P.t())
+    u = F.linear(x if branch is None else branch, A)
+    if probe is not None:
+        u = _Probed.apply(u, probe, tokens)
+    return F.linear(x, weight, bias) + F.linear(u, P.t())

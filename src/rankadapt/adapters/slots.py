@@ -25,7 +25,7 @@ OptimizerReset = Literal["changed", "new", "all", "none"]
   inheritance with optimizer reset").
 - ``new``: only the new directions. Their first moment is 0; their second moment is the mean of the
   module's survivors, because AdamW counts steps per tensor: a zero second moment there would make the
-  first updates several times too large.
+  first updates several times too large. A module without survivors starts anew altogether.
 - ``all``: every adapted module.
 - ``none``: survivors and new directions keep the module's step count, new ones with moments of 0. For
   ablation: a new direction is kicked, its first update is up to ``(1-b1)/sqrt(1-b2)`` times the learning
@@ -67,6 +67,7 @@ def _rearrange(
     reset: OptimizerReset,
     seed: int,
 ) -> None:
+    survivors = bool((source >= 0).any())
     for index, (name, parameter) in enumerate(layer.slot_parameters().items()):
         draw = layer.form.newborn[name]
         new = layer.form.draw(
@@ -76,12 +77,12 @@ def _rearrange(
         parameter[born] = new.to(parameter)
         for key, state in _row_states(optimizer, parameter):
             picked = _pick(state, source)
-            if reset == "new" and key in SECOND_MOMENTS:
-                picked[born] = picked[source >= 0].mean(0) if (source >= 0).any() else 0
+            if reset == "new" and key in SECOND_MOMENTS and survivors:
+                picked[born] = picked[source >= 0].mean(0)
             state.copy_(picked)
     layer.live.copy_((source >= 0) | born)
     layer.refresh()
-    if reset == "changed":
+    if reset == "changed" or (reset == "new" and not survivors):
         _restart(optimizer, layer.slot_parameters().values())
 
 

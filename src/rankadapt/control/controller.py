@@ -22,10 +22,10 @@ from torch.optim import Optimizer
 from rankadapt.adapters import slots
 from rankadapt.adapters.reading import Adapters, Reading
 from rankadapt.adapters.slots import OptimizerReset
-from rankadapt.boards import Change, Event
+from rankadapt.boards import Change, Event, Limits
 from rankadapt.control.schedule import Schedule, Timetable
 from rankadapt.control.trace import Trace
-from rankadapt.errors import Problem, TrainingError
+from rankadapt.errors import ConfigError, Problem, TrainingError
 from rankadapt.policies import Policy
 from rankadapt.scorers import Scorer
 
@@ -73,21 +73,27 @@ class Controller:
         if self.moves and (scorer is None or schedule is None):
             raise TypeError(f"{type(policy).__name__} moves ranks: it needs a scorer and a schedule")
         self.scorer, self.schedule = (scorer, schedule) if self.moves else (None, None)
-        self.limits = adapters.limits(self.options.min_rank, self.options.max_rank)
         self.trace = Trace(adapters.names)
         self.timetable: Timetable | None = None
         if self.scorer is not None and self.scorer.reads_activations:
             adapters.watch()
 
+    @property
+    def limits(self) -> Limits:
+        """Bounds on the ranks, on the device that the adapters are on now."""
+        return self.adapters.limits(self.options.min_rank, self.options.max_rank)
+
     def start(self, total_steps: int) -> None:
         """Lay the schedule over a run of ``total_steps`` optimizer steps.
 
         Raises:
-            ConfigError: it would never fire.
+            ConfigError: it would never fire, or a module is above its maximum rank already.
         """
         if self.schedule is not None:
+            self._refuse_overfull()
             self.timetable = self.schedule.over(total_steps)
-        self.trace.mark(0, self.adapters.ranks())
+        if not self.trace.rows:  # not when a run goes on
+            self.trace.mark(0, self.adapters.ranks())
 
     def observe(self) -> None:
         """Take in the gradients of one whole optimizer step, before the optimizer uses them."""
@@ -129,8 +135,23 @@ class Controller:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         if self.scorer is not None:
-            self.scorer.load_state_dict(state["scorer"])
+            device = self.limits.maximum.device
+            self.scorer.load_state_dict(
+                {k: v.to(device) if isinstance(v, Tensor) else v for k, v in state["scorer"].items()}
+            )
         self.trace.load_state_dict(state["trace"])
+
+    def _refuse_overfull(self) -> None:
+        """What a module cannot hold cannot be conserved either."""
+        over = [
+            Problem(name, rank, f"its rank is above its maximum of {most} (control.max_rank)", "raise it")
+            for name, rank, most in zip(
+                self.adapters.names, self.adapters.ranks(), self.limits.maximum.tolist(), strict=True
+            )
+            if rank > most
+        ]
+        if over:
+            raise ConfigError(over)
 
     def _refuse_nonfinite(self, scores: Tensor, live: Tensor, step: int) -> None:
         bad = (live & ~scores.isfinite()).nonzero()
@@ -147,9 +168,10 @@ class Controller:
 
     def _check(self, change: Change, live: Tensor) -> None:
         """A policy that breaks its limits is a defect: stop before it is carried out."""
-        ranks = change.ranks_after(live)
-        moved = change.ranks_after(live) != live.sum(1)
-        outside = moved & ((ranks < self.limits.minimum) | (ranks > self.limits.maximum))
+        before, ranks = live.sum(1), change.ranks_after(live)
+        limits = self.limits
+        falls = (ranks < before) & (ranks < limits.minimum)
+        outside = falls | ((ranks > before) & (ranks > limits.maximum))
         if bool(outside.any()) or bool((change.pruned & ~live).any()) or bool((change.born < 0).any()):
             raise RuntimeError(
                 f"{type(self.policy).__name__} decided on ranks outside the limits: {ranks.tolist()}"

@@ -62,7 +62,7 @@ class Timetable:
 
 
 def _steps(value: int | float, total: int) -> int:
-    return int(value * total) if isinstance(value, float) and value < 1 else int(value)
+    return round(value * total) if isinstance(value, float) and value < 1 else int(value)
 
 
 def _never(table: Timetable) -> Problem:

@@ -11,6 +11,7 @@ from annotated_types import Gt
 from torch import Tensor
 
 from rankadapt.boards import Change, Event, Limits
+from rankadapt.errors import Problem
 
 Aggregator = Literal["min", "mean"]
 
@@ -33,6 +34,14 @@ class Policy(ABC):
         """By how many directions the budget grows over ``events`` events (negative: shrinks)."""
         return 0
 
+    def reach(self, rank: int, events: int, modules: int) -> int:
+        """The highest rank that a module of ``rank`` can come to over ``events`` events."""
+        return rank
+
+    def problems(self, budget: int) -> list[Problem]:
+        """What is wrong with the options for a budget of that many directions."""
+        return []
+
 
 @dataclass(kw_only=True)
 class FixedSize(Policy):
@@ -46,6 +55,17 @@ class FixedSize(Policy):
 
     k: Annotated[int, Gt(0)] = 12
     aggregator: Aggregator = "min"
+
+    def problems(self, budget: int) -> list[Problem]:
+        if self.k < budget:
+            return []
+        reason = f"moves as many directions per event as there are ({budget})"
+        return [Problem("policy.k", self.k, reason, f"choose policy.k well below {budget}")]
+
+
+def most_dealt(k: int, modules: int) -> int:
+    """The most of ``k`` directions that one of ``modules`` modules can be dealt while none is full."""
+    return -(-k // modules)
 
 
 def module_worth(scores: Tensor, kept: Tensor, aggregator: Aggregator) -> Tensor:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rankadapt.boards import Change, Event, Limits, deal, lowest, removable
-from rankadapt.policies.base import Aggregator, FixedSize, module_worth
+from rankadapt.policies.base import Aggregator, FixedSize, module_worth, most_dealt
 
 
 def bidirectional(scores: Tensor, live: Tensor, limits: Limits, k: int, aggregator: Aggregator) -> Change:
@@ -43,3 +43,6 @@ class Bidirectional(FixedSize):
 
     def __call__(self, scores: Tensor, live: Tensor, limits: Limits, event: Event) -> Change:
         return bidirectional(scores, live, limits, self.k, self.aggregator)
+
+    def reach(self, rank: int, events: int, modules: int) -> int:
+        return rank + events * most_dealt(self.k, modules)

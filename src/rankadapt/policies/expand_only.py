@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rankadapt.boards import Change, Event, Limits, deal
-from rankadapt.policies.base import FixedSize, module_worth
+from rankadapt.policies.base import FixedSize, module_worth, most_dealt
 
 
 @dataclass(kw_only=True)
@@ -22,3 +22,6 @@ class ExpandOnly(FixedSize):
 
     def growth(self, events: int) -> int:
         return self.k * events
+
+    def reach(self, rank: int, events: int, modules: int) -> int:
+        return rank + events * most_dealt(self.k, modules)

@@ -34,7 +34,7 @@ class Scorer(ABC):
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """All that decides later scores: tensors and plain values."""
+        """All that decides later scores, as a flat dictionary of tensors and plain values."""
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from rankadapt.sources import Sources, fingerprint
 from rankadapt.tasks.text import RawSplit, TextTask
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
 
 Score = Annotated[list[float], Len(2, 2)]
@@ -61,9 +62,10 @@ class Glue(TextTask):
         where = f"{self.dataset}, {self.config}/{split}"
         rows = sources.dataset(self.dataset, self.config, split)
         self._refuse_other_shape(rows, where)
+        table = rows.with_format("arrow")[:]
         return RawSplit(
-            texts=[_texts(rows, column, where) for column in self.text],
-            labels=self._targets(rows, where),
+            texts=[_texts(table, column, where) for column in self.text],
+            labels=self._targets(table, where),
             index=np.arange(len(rows)),
             fingerprint=fingerprint(rows),
         )
@@ -80,11 +82,11 @@ class Glue(TextTask):
             reason = f"the data's classes are {names}, in this order"
             raise DataError(Problem(f"task.labels ({where})", self.labels, reason))
 
-    def _targets(self, rows: Dataset, where: str) -> np.ndarray:
+    def _targets(self, table: pa.Table, where: str) -> np.ndarray:
         """(n,) int64 classes or float32 targets, every one of them checked."""
         column = f"{where}, column {self.label}"
         try:
-            found = np.array(rows.data.column(self.label).to_pylist(), dtype=np.float64)
+            found = np.array(table.column(self.label).to_pylist(), dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise DataError(Problem(column, None, f"holds no numbers ({error})")) from error
         low, high = self._allowed()
@@ -110,8 +112,8 @@ class Glue(TextTask):
         return Problem(f"{column}, row {row}", float(found[row]), reason, remedy)
 
 
-def _texts(rows: Dataset, column: str, where: str) -> list[str]:
-    texts = rows.data.column(column).to_pylist()
+def _texts(table: pa.Table, column: str, where: str) -> list[str]:
+    texts = table.column(column).to_pylist()
     for row, text in enumerate(texts):
         if not isinstance(text, str):
             path = f"{where}, column {column}, row {row}"

@@ -54,9 +54,7 @@ class MetricSet(Metric):
         predictions, labels = _once(rows.cpu())
         if len(labels) == 0:
             return {name: float("nan") for name in self.names}
-        return {
-            name: float(METRICS[name](predictions, labels, self.num_labels)) for name in self.names
-        }
+        return {name: float(METRICS[name](predictions, labels, self.num_labels)) for name in self.names}
 
     def reset(self) -> None:
         """Forgets all examples."""

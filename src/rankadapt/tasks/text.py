@@ -37,7 +37,7 @@ class RawSplit:
     fingerprint: str
 
     def subset(self, size: int | None, seed: int) -> RawSplit:
-        """The first ``size`` rows in an order drawn from ``seed``; all, in their order, if fewer."""
+        """``size`` rows in an order drawn from ``seed``; all rows as they stand if not more."""
         if size is None or size >= len(self.labels):
             return self
         rows = np.random.default_rng(seed).permutation(len(self.labels))[:size]
@@ -136,12 +136,9 @@ def _tokenise(split: RawSplit, tokenizer: PreTrainedTokenizerBase, max_length: i
     if not tokenizer.is_fast:
         reason = "a fast tokenizer (tokenizer.json) is needed, to count what is truncated"
         raise ModelError(Problem("tokenizer", type(tokenizer).__name__, reason))
-    batch = tokenizer(
-        *split.texts, truncation=True, max_length=max_length, return_attention_mask=False
-    )
+    batch = tokenizer(*split.texts, truncation=True, max_length=max_length, return_attention_mask=False)
     truncated = sum(
-        len(encoding.ids) == max_length and bool(encoding.overflowing)
-        for encoding in batch.encodings or []
+        len(encoding.ids) == max_length and bool(encoding.overflowing) for encoding in batch.encodings or []
     )
     return Examples(dict(batch.data), split.labels, split.index, truncated)
 

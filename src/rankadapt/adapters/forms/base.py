@@ -45,9 +45,9 @@ class Form(ABC):
         return None
 
     def draw(self, kind: Draw, rows: int, shape: tuple[int, ...], std: float, seed: int) -> Tensor:
-        """(rows, *shape) float32 on the CPU: the same numbers on every process and device."""
+        """(rows, *shape) float32 on the CPU: the same numbers on every process and device. ``seed`` is any int."""
         values = torch.zeros(rows, *shape)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed % 2**64)
         if kind == "gaussian":
             values.normal_(0.0, std, generator=generator)
         if kind == "kaiming":  # as nn.Linear and peft: U(-1/sqrt(d_in), 1/sqrt(d_in))

@@ -1,0 +1,108 @@
+"""Adapters as PEFT and serving engines load them.
+
+Two folders are written. ``compact`` has each module's own rank, with PEFT's rank and alpha patterns.
+``serving`` is the form that every engine can load, PEFT included: one rank for all (a power of two, at
+least 8), zero-padded, every scale and core folded into the factors, ``r == lora_alpha``, no patterns. Some
+engines drop patterns in silence and then use the wrong scale, or refuse mixed ranks. The parts trained in
+full (the head) lie beside them in ``head.safetensors``: adapter files cannot hold them for every engine.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from rankadapt.adapters import adapted_layers
+
+PREFIX = "base_model.model."
+
+
+def export_adapter(model: nn.Module, base: str, directory: Path) -> None:
+    """Write ``serving/``, ``compact/`` and ``head.safetensors`` under ``directory``, whole or not at all.
+
+    Args:
+        model: with its adapters. base: what to name as their base model.
+    """
+    factors = folded_factors(model)
+    width = padded_rank(max((a.shape[0] for a, _ in factors.values()), default=1))
+    beside = directory.with_name(f".{directory.name}")
+    shutil.rmtree(beside, ignore_errors=True)
+    padded = {name: (_pad(a, width), _pad(b.t(), width).t()) for name, (a, b) in factors.items()}
+    _write(beside / "serving", padded, _settings(base, factors, width))
+    live = {name: (a, b) for name, (a, b) in factors.items() if a.shape[0]}
+    ranks = {name: a.shape[0] for name, (a, _) in live.items()}
+    patterns = {"rank_pattern": ranks, "alpha_pattern": ranks}
+    _write(beside / "compact", live, _settings(base, live, max(ranks.values(), default=1)) | patterns)
+    save_file(_head(model), beside / "head.safetensors")
+    shutil.rmtree(directory, ignore_errors=True)
+    beside.rename(directory)
+
+
+def folded_factors(model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
+    """Module path -> ``lora_A`` (r, d_in) and ``lora_B`` (d_out, r) with ``ΔW = lora_B lora_A``: the live
+    directions, scale and core folded into ``lora_B``."""
+    return {
+        name: (
+            layer.A[: layer.rank].detach().float().cpu(),
+            layer.up()[: layer.rank].detach().float().cpu().t(),
+        )
+        for name, layer in adapted_layers(model)
+    }
+
+
+def padded_rank(rank: int) -> int:
+    """The smallest of 8, 16, 32, ... that is at least ``rank``."""
+    width = 8
+    while width < rank:
+        width *= 2
+    return width
+
+
+def _pad(rows: Tensor, width: int) -> Tensor:
+    return torch.cat([rows, rows.new_zeros(width - rows.shape[0], rows.shape[1])])
+
+
+def _settings(base: str, factors: dict[str, Any], rank: int) -> dict[str, Any]:
+    return {
+        "peft_type": "LORA",
+        "base_model_name_or_path": base,
+        "task_type": None,
+        "inference_mode": True,
+        "r": rank,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": sorted(factors),
+        "modules_to_save": None,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+        "use_rslora": False,
+        "use_dora": False,
+        "fan_in_fan_out": False,
+        "init_lora_weights": True,
+    }
+
+
+def _write(folder: Path, factors: dict[str, tuple[Tensor, Tensor]], settings: dict[str, Any]) -> None:
+    folder.mkdir(parents=True)
+    tensors = {}
+    for name, (a, b) in factors.items():
+        tensors[f"{PREFIX}{name}.lora_A.weight"] = a.contiguous()
+        tensors[f"{PREFIX}{name}.lora_B.weight"] = b.contiguous()
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    (folder / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def _head(model: nn.Module) -> dict[str, Tensor]:
+    slots = {id(p) for _, layer in adapted_layers(model) for p in layer.slot_parameters().values()}
+    return {
+        name: parameter.detach().cpu().contiguous()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and id(parameter) not in slots
+    }

@@ -1,0 +1,72 @@
+"""The base model and its tokenizer, from a configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+
+from rankadapt.errors import ModelError, Problem
+from rankadapt.sources import Sources
+from rankadapt.tasks.base import Task
+from rankadapt.training.config import ModelConfig
+
+
+def load_tokenizer(config: ModelConfig, sources: Sources) -> PreTrainedTokenizerBase:
+    """The model's tokenizer.
+
+    Raises:
+        ModelError: it is nowhere to be found.
+    """
+    if config.tokenizer is None:
+        return AutoTokenizer.from_pretrained(sources.model(config.source, config.sha256))
+    return AutoTokenizer.from_pretrained(sources.model(config.tokenizer))
+
+
+def build_model(config: ModelConfig, task: Task, sources: Sources) -> nn.Module:
+    """The base model with a fresh head for ``task``; random where ``config.config`` describes it.
+
+    Raises:
+        ModelError: the weights are nowhere to be found, damaged, or not of this architecture.
+    """
+    auto = getattr(transformers, task.auto_model)
+    dtype = getattr(torch, config.dtype)
+    transformers.logging.set_verbosity_error()  # the head is fresh: no warning that it is
+    transformers.logging.disable_progress_bar()
+    if config.config is not None:
+        described = AutoConfig.for_model(**config.config, **task.head_kwargs())
+        return auto.from_config(_with_dropout(described, config.classifier_dropout), dtype=dtype)
+    path = sources.model(config.source, config.sha256)
+    try:
+        described = AutoConfig.from_pretrained(path, **task.head_kwargs())
+        return auto.from_pretrained(
+            path, config=_with_dropout(described, config.classifier_dropout), dtype=dtype
+        )
+    except Exception as error:
+        reason = f"cannot be read as {task.auto_model}: {str(error).splitlines()[0][:200]}"
+        raise ModelError(Problem(str(path), None, reason, "fetch the folder again")) from error
+
+
+def _with_dropout(config: PretrainedConfig, dropout: float | None) -> PretrainedConfig:
+    """``config`` with the dropout before its classifier set, by whichever name the architecture has."""
+    names = [n for n in ("cls_dropout", "classifier_dropout") if hasattr(config, n)]
+    if dropout is not None and not names and config.model_type == "deberta-v2":
+        names = ["cls_dropout"]  # read with getattr by the model, absent from most configurations
+    for name in names if dropout is not None else []:
+        setattr(config, name, dropout)
+    return config
+
+
+def count_parameters(model: nn.Module) -> dict[str, Any]:
+    """``head``: trained outside the adapters. ``base``: frozen."""
+    from rankadapt.adapters import adapted_layers
+
+    slots = {id(p) for _, layer in adapted_layers(model) for p in layer.slot_parameters().values()}
+    own = [p for p in model.parameters() if id(p) not in slots]
+    return {
+        "head": sum(p.numel() for p in own if p.requires_grad),
+        "base": sum(p.numel() for p in own if not p.requires_grad),
+    }

@@ -1,0 +1,69 @@
+"""Where a run lives: one directory per run, found again by the same command."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from rankadapt.errors import ConfigError, Problem
+
+
+def run_dir(
+    output: str, method: str, task: str, model: str, seed: int, resume: bool, dry_run: bool, overrides: str
+) -> str:
+    """``<output>/<method>/<task>/<model>-seed<seed>-<hash of the command>/<time>``, absolute.
+
+    With ``resume``, the latest directory of the same command, if there is one.
+    """
+    digest = hashlib.sha256(overrides.encode()).hexdigest()[:6]
+    family = Path(output).absolute() / method / task.replace("/", "-") / f"{model}-seed{seed}-{digest}"
+    if resume and (earlier := latest(family)):
+        return str(earlier)
+    name = datetime.now().strftime("%Y%m%d-%H%M%S") + ("-dry" if dry_run else "")
+    return str(_free(family / name))
+
+
+def latest(family: Path) -> Path | None:
+    """The latest run of a command that has something to go on with: a checkpoint, or its results."""
+    if not family.is_dir():
+        return None
+    runs = [d for d in family.iterdir() if (d / "checkpoints/last.ckpt").exists() or status(d) == "completed"]
+    return max(runs, default=None)
+
+
+def status(directory: Path) -> str | None:
+    """The status in a run's ``results.json``; None if it has none that can be read."""
+    try:
+        return json.loads((directory / "results.json").read_text()).get("status")
+    except (OSError, ValueError):
+        return None
+
+
+def prepare(directory: Path) -> None:
+    """Make sure that files can be written there.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    probe = directory / ".writable"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        reason = f"cannot be written to ({error.strerror})"
+        raise ConfigError(Problem("paths.output", str(directory), reason, "paths.output=<folder>")) from error
+
+
+def _free(directory: Path) -> Path:
+    candidates = [directory, *(directory.with_name(f"{directory.name}-{n}") for n in range(2, 1000))]
+    return next(d for d in candidates if not d.exists())
+
+
+def register() -> None:
+    """Let ``conf/config.yaml`` call :func:`run_dir`."""
+    OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)

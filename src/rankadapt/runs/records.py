@@ -1,0 +1,96 @@
+"""What a run leaves behind: ``results.json``, ``ranks.parquet``, ``ranks.png``, ``adapter/``."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rankadapt.adapters import Adapters
+from rankadapt.control import Trace
+from rankadapt.training.scoreboard import Scoreboard
+
+SCHEMA = 1
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write ``content`` whole or not at all; numbers that are not finite become null."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+    beside.replace(path)
+
+
+def write_trace(path: Path, trace: Trace) -> pd.DataFrame:
+    """Write the rows of ``trace`` as parquet: one per (event step, module), start and end included."""
+    frame = pd.DataFrame(trace.rows, columns=list(_TYPES)).astype(_TYPES)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    frame.to_parquet(beside, index=False)
+    beside.replace(path)
+    return frame
+
+
+_TYPES = {
+    "step": "int64",
+    "module": "string",
+    "rank": "int64",
+    "score_min": "float64",
+    "score_mean": "float64",
+    "born": "int64",
+    "pruned": "int64",
+}
+
+
+def metrics_record(board: Scoreboard) -> dict[str, Any]:
+    """Evaluations: before training, best by the primary metric, last, and all of them."""
+    return {
+        "primary": board.primary,
+        "before": board.before,
+        "best": board.best,
+        "last": board.last,
+        "history": board.entries,
+    }
+
+
+def rank_record(adapters: Adapters, trace: Trace, step: int) -> dict[str, Any]:
+    """Ranks per module and in all: initial, final, and the mean over the ``step`` steps that were taken."""
+    modules = {}
+    for name in adapters.names:
+        rows = [row for row in trace.rows if row["module"] == name]
+        modules[name] = {
+            "initial": rows[0]["rank"] if rows else None,
+            "final": rows[-1]["rank"] if rows else None,
+            "mean": _mean_over_time([(row["step"], row["rank"]) for row in rows], step),
+        }
+    known = [m for m in modules.values() if m["initial"] is not None]
+    total = {key: round(sum(m[key] for m in known), 6) for key in ("initial", "final", "mean")}
+    return {"slots": adapters.slots, "modules": modules, "total": total}
+
+
+def parameter_record(adapters: Adapters, counts: dict[str, int]) -> dict[str, int]:
+    """Trainable parameters: of live directions (what the papers count), of all slots, and of the head."""
+    live = allocated = 0
+    for layer in adapters.layers:
+        per_slot = sum(math.prod(p.shape[1:]) for p in layer.slot_parameters().values())
+        live += layer.rank * per_slot
+        allocated += layer.slots * per_slot
+    return {"budget": live, "allocated": allocated, **counts}
+
+
+def _mean_over_time(course: list[tuple[int, int]], step: int) -> float | None:
+    """Mean of a step function given as (from this step on, value), up to ``step``."""
+    if not course or not step:
+        return float(course[0][1]) if course else None
+    ends = [start for start, _ in course[1:]] + [step]
+    return sum((end - start) * rank for (start, rank), end in zip(course, ends, strict=True)) / step
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,151 @@
+"""One run: from a typed configuration to the files in its directory."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rankadapt.analysis.plots import plot_ranks
+from rankadapt.errors import RankAdaptError
+from rankadapt.export.peft import export_adapter
+from rankadapt.runs import directory as places
+from rankadapt.runs.provenance import provenance
+from rankadapt.runs.records import (
+    SCHEMA,
+    metrics_record,
+    parameter_record,
+    rank_record,
+    write_json,
+    write_trace,
+)
+from rankadapt.runs.session import Session, build_session
+from rankadapt.runs.trainer import Host, build_host, finish_loggers
+from rankadapt.training.checkpoint import check_identity, read_checkpoint
+from rankadapt.training.clock import peak_memory, reset_peak_memory
+from rankadapt.training.config import RunConfig
+from rankadapt.training.metrics_file import MetricsFile
+from rankadapt.training.stopping import Interrupted
+
+Results = dict[str, Any]
+
+
+def run(config: RunConfig, directory: Path, resolved: Mapping[str, Any]) -> Results:
+    """Train as configured and leave the records in ``directory``.
+
+    Args:
+        resolved: the configuration as plain values, for the record.
+
+    Returns:
+        What is in ``results.json``. Its ``status`` is ``completed`` or ``interrupted``.
+
+    Raises:
+        RankAdaptError: what a user can mend. ``results.json`` then says ``failed``, if the directory can be
+            written to.
+    """
+    places.prepare(directory)
+    if config.resume and places.status(directory) == "completed":
+        return json.loads((directory / "results.json").read_text())
+    _quiet()
+    reset_peak_memory()
+    record: Results = {
+        "schema": SCHEMA,
+        "status": "failed",
+        "method": config.method,
+        "task": config.task.name,
+    }
+    record |= {"model": config.model.name, "seed": config.seed, "config": resolved, "error": None}
+    started = time.time()
+    writes = True
+    try:
+        session = build_session(config)
+        writes = session.share.rank == 0
+        record["status"] = _train(session, directory, record, config.resume)
+    except BaseException as error:
+        record["error"] = str(error) if isinstance(error, RankAdaptError) else repr(error)
+        raise
+    finally:
+        record["finished"] = {"unix": round(time.time()), "wall_seconds": round(time.time() - started, 1)}
+        if writes:
+            write_json(directory / "results.json", record)
+    return record
+
+
+def _train(session: Session, directory: Path, record: Results, resume: bool) -> str:
+    """Fit, evaluate, write; returns the status."""
+    host = build_host(session, directory)
+    last = directory / "checkpoints/last.ckpt"
+    checkpoint = _checkpoint(session, host, last) if resume and last.exists() else None
+    status = "failed"
+    try:
+        if checkpoint is None and session.config.evaluation.at_start:
+            host.trainer.validate(session.module, session.evaluation, verbose=False)
+        during = session.evaluation if session.config.evaluation.every_n_steps else None
+        host.trainer.fit(session.module, session.train, during, ckpt_path=checkpoint, weights_only=True)
+        _evaluate_at_end(session, host, directory / "checkpoints")
+        status = "completed"
+    except Interrupted as reason:
+        status, record["error"] = "interrupted", str(reason)
+    finally:
+        plot = _write(session, host, directory, record) if session.share.rank == 0 else None
+        finish_loggers(host.loggers, plot, status == "completed")
+    if session.share.rank == 0:
+        export_adapter(session.module.model, session.config.model.source, directory / "adapter")
+    return status
+
+
+def _checkpoint(session: Session, host: Host, path: Path) -> Path:
+    checkpoint = read_checkpoint(path)
+    check_identity(checkpoint, session.identity(), path)
+    for logger in host.loggers:
+        if isinstance(logger, MetricsFile):
+            logger.resume_from(checkpoint["global_step"])
+    return path
+
+
+def _evaluate_at_end(session: Session, host: Host, checkpoints: Path) -> None:
+    board, steps = session.module.scoreboard, session.horizon.steps
+    if board.last is None or board.last["step"] != steps:
+        host.trainer.validate(session.module, session.evaluation, verbose=False)
+        if session.config.checkpoint.best and board.best is board.last and session.share.rank == 0:
+            shutil.copy(checkpoints / "last.ckpt", checkpoints / "best.ckpt")
+
+
+def _write(session: Session, host: Host, directory: Path, record: Results) -> Path:
+    """Fill ``record`` and write the course of the ranks; returns the plot."""
+    step = host.trainer.global_step
+    adapters, trace = session.adapters, session.controller.trace
+    trace.mark(step, adapters.ranks())
+    record["steps"] = {"taken": step, "planned": session.horizon.steps}
+    record["metrics"] = metrics_record(session.module.scoreboard)
+    record["trainable_parameters"] = parameter_record(adapters, session.parameters)
+    record["rank"] = rank_record(adapters, trace, step)
+    record["cost"] = host.clock.report() | {"peak_memory": peak_memory()}
+    record["data"] = {
+        "train_examples": len(session.data.train),
+        "evaluation_examples": {name: len(e) for name, e in session.data.evaluation.items()},
+        "truncated": session.data.truncated,
+    }
+    record["provenance"] = provenance(session.data.fingerprint)
+    frame = write_trace(directory / "ranks.parquet", trace)
+    title = f"{record['method']} on {record['task']} ({record['model']}, seed {record['seed']})"
+    plot_ranks(frame, directory / "ranks.png", title)
+    return directory / "ranks.png"
+
+
+def _quiet() -> None:
+    """Keep the libraries' advice out of the way of what the run says."""
+    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*treespec.*",
+        ".*is a wandb run already in progress.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")

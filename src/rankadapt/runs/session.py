@@ -1,0 +1,143 @@
+"""Everything that a run needs, built from its configuration in the order in which it can fail fastest."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from rankadapt.adapters import Adapters, inject
+from rankadapt.adapters.inject import matching
+from rankadapt.control import Controller, ControlOptions
+from rankadapt.runs.build import build_model, count_parameters, load_tokenizer
+from rankadapt.runs.plan import Horizon, RankPlan, plan_horizon, plan_ranks
+from rankadapt.sources import Sources
+from rankadapt.tasks.base import TaskData
+from rankadapt.training.config import RunConfig
+from rankadapt.training.loader import EvalLoader, Share, TrainLoader
+from rankadapt.training.module import FineTuner
+
+
+@dataclass
+class Session:
+    """A run that is ready to start."""
+
+    config: RunConfig
+    data: TaskData
+    horizon: Horizon
+    ranks: RankPlan
+    module: FineTuner
+    adapters: Adapters
+    controller: Controller
+    train: TrainLoader
+    evaluation: list[EvalLoader]
+    parameters: dict[str, int]
+    share: Share
+
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must share with the run that goes on from it."""
+        config = self.config
+        return {
+            "model": config.model.source,
+            "task": config.task.name,
+            "form": type(config.form).__name__,
+            "policy": type(config.policy).__name__,
+            "scorer": type(config.scorer).__name__,
+            "modules": len(self.adapters),
+            "slots": self.adapters.slots,
+            "steps": self.horizon.steps,
+            "batch_size": config.task.batch_size,
+            "train_examples": len(self.data.train),
+            "processes": self.share.world,
+            "accumulate": self.share.accumulate,
+            "seed": config.seed,
+        }
+
+
+def build_session(config: RunConfig) -> Session:
+    """Weights are looked for first (it takes no time to miss them), then data, then sums, then the model.
+
+    Raises:
+        RankAdaptError: whatever is missing or does not fit.
+    """
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    share = Share(
+        rank=int(os.environ.get("RANK", 0)),
+        world=int(os.environ.get("WORLD_SIZE", 1)),
+        accumulate=config.trainer.accumulate_grad_batches,
+    )
+    sources = Sources(config.paths.mirror)
+    tokenizer = load_tokenizer(config.model, sources)
+    data = config.task.load(tokenizer, sources, config.seed)
+    horizon = plan_horizon(config, len(data.train))
+    pl.seed_everything(config.seed, verbose=False)
+    model = build_model(config.model, config.task, sources)
+    ranks = plan_ranks(config, len(matching(model, config.model.targets, "model.targets")), horizon)
+    _adapt(config, model, ranks)
+    adapters = Adapters(model)
+    module = FineTuner(
+        model,
+        config.task,
+        config.optimizer,
+        horizon.steps,
+        list(data.evaluation),
+        adapters,
+        config.control.count_padding,
+    )
+    torch.manual_seed(config.seed * 1009 + share.rank)  # dropout differs between processes
+    collate = partial(_collate, config.task, tokenizer)
+    return Session(
+        config=config,
+        data=data,
+        horizon=horizon,
+        ranks=ranks,
+        module=module,
+        adapters=adapters,
+        controller=_controller(config, adapters),
+        train=TrainLoader(data.train, collate, config.task.batch_size, horizon.steps, share, config.seed),
+        evaluation=[
+            EvalLoader(examples, collate, config.task.eval_batch_size, share)
+            for examples in data.evaluation.values()
+        ],
+        parameters=count_parameters(model),
+        share=share,
+    )
+
+
+def _adapt(config: RunConfig, model: Any, ranks: RankPlan) -> None:
+    inject(
+        model,
+        config.model.targets,
+        config.form,
+        ranks.initial,
+        ranks.slots,
+        config.adapter,
+        config.model.trainable,
+        config.seed,
+    )
+    if config.trainer.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if config.compile:
+        model.compile()
+
+
+def _controller(config: RunConfig, adapters: Adapters) -> Controller:
+    options = ControlOptions(
+        min_rank=config.budget.min_rank,
+        max_rank=config.budget.max_rank,
+        optimizer_reset=config.control.optimizer_reset,
+        count_padding=config.control.count_padding,
+        seed=config.seed,
+    )
+    return Controller(adapters, config.policy, config.scorer, config.schedule, options)
+
+
+def _collate(
+    task: Any, tokenizer: Any, examples: list[dict[str, Any]], pad_to: int
+) -> dict[str, torch.Tensor]:
+    return task.collate(examples, tokenizer, pad_to)

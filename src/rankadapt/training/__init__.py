@@ -1,0 +1,1 @@
+"""The task, the trainer and everything between: loss, batches, checkpoints, stopping."""

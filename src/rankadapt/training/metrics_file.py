@@ -1,0 +1,65 @@
+"""``metrics.csv``: every logged number as a row ``step,metric,value``, appended as it comes."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+
+class MetricsFile(Logger):
+    """A Lightning logger. A resumed run goes on in the same file: what was logged after the checkpoint that
+    it goes on from is dropped when it is logged again.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path = path
+        self._rows: list[tuple[int, str, float]] = []
+
+    @property
+    def name(self) -> str:
+        return "metrics"
+
+    @property
+    def version(self) -> int:
+        return 0
+
+    @rank_zero_only
+    def resume_from(self, step: int) -> None:
+        """Keep only the rows up to ``step`` of an earlier part of the run."""
+        if not self.path.exists():
+            return
+        with self.path.open(newline="") as file:
+            kept = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+        self.path.unlink()
+        self._rows = [(int(r["step"]), r["metric"], float(r["value"])) for r in kept]
+        self.save()
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self._rows += [(step or 0, name, float(value)) for name, value in metrics.items() if name != "epoch"]
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """The configuration is in ``results.json``."""
+
+    @rank_zero_only
+    def save(self) -> None:
+        fresh = not self.path.exists()
+        with self.path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if fresh:
+                writer.writerow(("step", "metric", "value"))
+            writer.writerows(self._rows)
+        self._rows.clear()
+
+    def finalize(self, status: str) -> None:
+        self.save()

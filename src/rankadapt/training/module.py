@@ -1,0 +1,135 @@
+"""The LightningModule: loss of the task, its metrics, the optimizer. It knows nothing of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from rankadapt.adapters import Adapters
+from rankadapt.errors import CheckpointError, Problem, TrainingError
+from rankadapt.tasks.base import Task
+from rankadapt.training.config import OptimizerConfig
+from rankadapt.training.optim import build_lr_schedule, build_optimizer
+from rankadapt.training.scoreboard import Scoreboard
+
+
+class FineTuner(pl.LightningModule):
+    """Fine-tunes ``model`` on ``task``.
+
+    Args:
+        model: with its adapters injected; what requires gradients is trained.
+        task: loss and metrics.
+        optimizer: learning rate and the like.
+        total_steps: optimizer steps of the run, for the learning-rate schedule.
+        evaluation_names: names of the evaluation sets, in the order of the loaders.
+        adapters: whose activation energies leave padding out, if ``count_padding`` is False.
+
+    Its state dict holds what is trained and the adapters' live masks: never the frozen base.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        optimizer: OptimizerConfig,
+        total_steps: int,
+        evaluation_names: list[str],
+        adapters: Adapters | None = None,
+        count_padding: bool = True,
+    ):
+        super().__init__()
+        self.model, self.task, self.adapters = model, task, adapters
+        self.optimizer_config, self.total_steps, self.count_padding = optimizer, total_steps, count_padding
+        self.names = evaluation_names
+        self.metrics = nn.ModuleList(task.new_metrics() for _ in evaluation_names)
+        self.scoreboard = Scoreboard(self.metric_name(evaluation_names[0], task.primary))
+        self.strict_loading = False
+        self.register_buffer("bad_step", torch.tensor(-1), persistent=False)
+
+    bad_step: Tensor
+    """The first step whose loss was not finite, -1 for none: kept on the device, so that no step waits."""
+
+    def metric_name(self, split: str, metric: str) -> str:
+        """``accuracy``, or ``matched/accuracy`` where a task has several evaluation sets."""
+        return metric if len(self.names) == 1 else f"{split}/{metric}"
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        share = batch.pop("share")
+        self._weigh_tokens(batch["attention_mask"], share)
+        losses = self.task.losses(self.model(**self.task.model_inputs(batch)), batch)
+        loss = losses.mean() * share
+        bad = ~loss.detach().isfinite() & (self.bad_step < 0)
+        self.bad_step = torch.where(bad, torch.full_like(self.bad_step, self.global_step + 1), self.bad_step)
+        self.log("train/loss", losses.detach().mean(), prog_bar=True)
+        return loss
+
+    def refuse_bad_loss(self) -> None:
+        """Raise a TrainingError if a loss was not finite. Syncs the device: call it now and then."""
+        step = int(self.bad_step)
+        if step >= 0:
+            reason = "the training loss is not finite"
+            remedy = (
+                "lower optimizer.lr, or raise optimizer.warmup_steps; checkpoints/ holds the last good one"
+            )
+            raise TrainingError(Problem(f"step {step}", None, reason, remedy))
+
+    def _weigh_tokens(self, mask: Tensor, share: float) -> None:
+        if self.adapters is not None:
+            counted = mask * (share > 0)
+            self.adapters.tokens.value = None if self.count_padding and share > 0 else counted
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.metrics[dataloader_idx].update(self.model(**self.task.model_inputs(batch)), batch)
+
+    def on_validation_epoch_end(self) -> None:
+        values = {}
+        for name, metrics in zip(self.names, self.metrics, strict=True):
+            values |= {self.metric_name(name, k): v for k, v in metrics.compute().items()}  # type: ignore[operator]
+            metrics.reset()  # type: ignore[operator]
+        self.scoreboard.add(self.global_step, values)
+        self.log_dict({f"eval/{k}": v for k, v in values.items()}, prog_bar=False, rank_zero_only=True)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = build_optimizer(self.model, self.optimizer_config)
+        schedule = build_lr_schedule(optimizer, self.optimizer_config, self.total_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """What is trained, and the live masks."""
+        trained = {name for name, p in self.named_parameters() if p.requires_grad}
+        everything = super().state_dict(*args, **kwargs)
+        return {k: v for k, v in everything.items() if k in trained or k.endswith(".live")}
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load what :meth:`state_dict` gave.
+
+        Raises:
+            CheckpointError: it is of another model: names or shapes differ.
+        """
+        mine = self.state_dict()
+        problems = [Problem(k, None, "is missing in the checkpoint") for k in mine.keys() - state_dict.keys()]
+        problems += [Problem(k, None, "is not in this model") for k in state_dict.keys() - mine.keys()]
+        problems += [
+            Problem(k, list(state_dict[k].shape), f"has the shape {list(mine[k].shape)} in this model")
+            for k in mine.keys() & state_dict.keys()
+            if mine[k].shape != state_dict[k].shape
+        ]
+        if problems:
+            more = len(problems) - 5
+            shown = sorted(problems, key=str)[:5] + (
+                [Problem("...", None, f"{more} more")] if more > 0 else []
+            )
+            raise CheckpointError(shown)
+        return super().load_state_dict(state_dict, strict=False, assign=assign)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["scoreboard"] = [dict(entry) for entry in self.scoreboard.entries]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.scoreboard.entries = [dict(entry) for entry in checkpoint["scoreboard"]]

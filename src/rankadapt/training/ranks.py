@@ -1,0 +1,50 @@
+"""The controller's host in Lightning: calls it at the two right moments of every step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+
+from rankadapt.control import Controller
+
+
+class RankCallback(pl.Callback):
+    """Runs ``controller`` over a fit of ``total_steps`` optimizer steps.
+
+    It observes in ``on_before_optimizer_step``, where gradients are accumulated over micro-batches and
+    processes, unscaled, and not yet clipped, and adjusts once the optimizer has stepped.
+    """
+
+    def __init__(self, controller: Controller, total_steps: int):
+        self.controller, self.total_steps = controller, total_steps
+        self._adjusted = 0
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.controller.start(self.total_steps)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._adjusted = trainer.global_step
+
+    def on_before_optimizer_step(self, *_: Any) -> None:
+        self.controller.observe()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == self._adjusted:
+            return  # a micro-batch: the optimizer has not stepped
+        self._adjusted = trainer.global_step
+        change = self.controller.adjust(trainer.global_step, trainer.optimizers[0])
+        if change is not None:
+            adapters = self.controller.adapters
+            ranks = dict(zip(adapters.names, adapters.ranks(), strict=True))
+            for logger in trainer.loggers:
+                logger.log_metrics({f"rank/{n}": r for n, r in ranks.items()}, trainer.global_step)
+
+    def on_train_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.controller.finish(trainer.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.controller.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.controller.load_state_dict(state_dict)
