@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ DEBERTA_TARGETS = [
 ]
 VOCABULARY = 50
 
+torch.set_num_threads(1)  # models as small as these only lose by sharing their work
+
 
 class MLP(nn.Module):
     """``depth`` linear layers of different shapes with tanh between them, named ``layers.0`` and so on."""
@@ -28,7 +31,7 @@ class MLP(nn.Module):
     def __init__(self, width: int = 6, depth: int = 2, bias: bool = True):
         super().__init__()
         sizes = [width + (i % 2) for i in range(depth + 1)]
-        self.layers = nn.ModuleList(nn.Linear(i, o, bias) for i, o in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(i, o, bias) for i, o in pairwise(sizes))
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
@@ -69,6 +72,7 @@ def bert(seed: int = 0, layers: int = 2) -> nn.Module:
         max_position_embeddings=32,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
+        initializer_range=0.2,  # so small a model does nothing at the usual 0.02
         num_labels=3,
     )
     return BertForSequenceClassification(config).eval()
@@ -133,9 +137,9 @@ def fill(model: nn.Module, seed: int = 0, std: float = 0.3) -> nn.Module:
     with torch.no_grad():
         for _, layer in adapted_layers(model):
             for parameter in layer.slot_parameters().values():
-                parameter[: layer.rank] = torch.randn(
-                    parameter[: layer.rank].shape, generator=generator
-                ).to(parameter) * std
+                parameter[: layer.rank] = (
+                    torch.randn(parameter[: layer.rank].shape, generator=generator).to(parameter) * std
+                )
     return model
 
 

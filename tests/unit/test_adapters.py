@@ -135,7 +135,9 @@ def test_plain_load_state_dict_brings_moved_ranks_back(kind: str, form: Form) ->
     fresh = adapted(kind, form)
     fresh.load_state_dict(model.state_dict())
     assert Adapters(fresh).ranks() == Adapters(model).ranks()
-    assert [float(layer.scale) for layer in layers_of(fresh)] == [float(layer.scale) for layer in layers_of(model)]
+    assert [float(layer.scale) for layer in layers_of(fresh)] == [
+        float(layer.scale) for layer in layers_of(model)
+    ]
     assert float(layers_of(fresh)[0].scale) == 8.0
     assert torch.equal(logits(fresh), logits(model))
 
@@ -250,8 +252,7 @@ def test_initial_values() -> None:
 
 
 def test_initial_values_follow_the_seed_and_differ_between_modules() -> None:
-    same, again, other = (layers_of(mlp(depth=3, seed=0, filled=False)), layers_of(mlp(depth=3, filled=False)),
-                          layers_of(mlp(depth=3, seed=1, filled=False)))  # fmt: skip
+    same, again, other = (layers_of(mlp(depth=3, seed=seed, filled=False)) for seed in (0, 0, 1))
     assert torch.equal(same[0].A, again[0].A)
     assert not torch.equal(same[0].A, other[0].A)
     assert not torch.equal(same[0].A, same[2].A)
@@ -282,3 +283,16 @@ def test_weight_and_bias_of_the_base_can_be_looked_at() -> None:
     (layer,) = layers_of(mlp(depth=1))
     assert layer.weight is layer.base.weight
     assert layer.bias is layer.base.bias
+
+
+def test_several_views_of_one_model_share_the_token_weights() -> None:
+    model = mlp(depth=2)
+    first = Adapters(model)
+    first.watch()
+    second = Adapters(model)  # someone only wants to look at the ranks
+    first.tokens.value = torch.tensor([1.0, 0.0, 0.0])
+    model(torch.ones(3, 6)).sum().backward()
+    weighted = second.take_energies()
+    first.tokens.value = None
+    model(torch.ones(3, 6)).sum().backward()
+    torch.testing.assert_close(first.take_energies(), 3 * weighted)

@@ -13,7 +13,7 @@ from rankadapt.boards import Change, deal, lowest, plan, removable
 @st.composite
 def scored(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
     M, R = draw(st.integers(1, 5)), draw(st.integers(1, 5))
-    size = dict(min_size=M * R, max_size=M * R)
+    size = {"min_size": M * R, "max_size": M * R}
     scores = torch.tensor(draw(st.lists(st.integers(0, 3), **size)), dtype=torch.float32).view(M, R)
     return scores, torch.tensor(draw(st.lists(st.booleans(), **size))).view(M, R)
 

@@ -57,7 +57,7 @@ def test_targets_that_are_no_linear_layers_are_all_named() -> None:
 
 def test_adapting_twice_is_refused() -> None:
     model = inject(bert(), BERT_TARGETS, BA(), 2, 4)
-    with pytest.raises(ModelError, match="only nn.Linear"):
+    with pytest.raises(ModelError, match=r"only nn\.Linear"):
         inject(model, BERT_TARGETS, BA(), 2, 4)
 
 

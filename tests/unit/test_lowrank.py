@@ -15,7 +15,9 @@ from tests.tiny import BERT_TARGETS, batch, bert, fill, layers_of, mlp
 D_IN, D_OUT, R = 5, 4, 3
 
 
-def tensors(dtype: torch.dtype, shape: tuple[int, ...] = (2, 3), r: int = R, seed: int = 0) -> dict[str, Tensor]:
+def tensors(
+    dtype: torch.dtype, shape: tuple[int, ...] = (2, 3), r: int = R, seed: int = 0
+) -> dict[str, Tensor]:
     """Inputs of the node; rows from ``r`` on are zero, as dead slots are."""
     g = torch.Generator().manual_seed(seed)
     made = {
@@ -35,7 +37,9 @@ def tensors(dtype: torch.dtype, shape: tuple[int, ...] = (2, 3), r: int = R, see
 @pytest.mark.parametrize("has_bias", [False, True])
 def test_gradcheck(r: int, own_branch: bool, has_bias: bool) -> None:
     t = tensors(torch.float64, r=r)
-    leaves = [t["x"], t["A"], t["P"]] + ([t["branch"]] if own_branch else []) + ([t["bias"]] if has_bias else [])
+    leaves = (
+        [t["x"], t["A"], t["P"]] + ([t["branch"]] if own_branch else []) + ([t["bias"]] if has_bias else [])
+    )
 
     def node(x: Tensor, A: Tensor, P: Tensor, *rest: Tensor) -> Tensor:
         rest_ = list(rest)
@@ -72,7 +76,9 @@ def test_strided_input() -> None:
     t = tensors(torch.float32, (3, 2))
     x = t["x"].transpose(0, 1)
     ours = LowRankLinear.apply(x, None, t["weight"], t["bias"], t["A"], t["P"], None, None, R)
-    torch.testing.assert_close(ours, lowrank_linear_reference(x, None, t["weight"], t["bias"], t["A"], t["P"]))
+    torch.testing.assert_close(
+        ours, lowrank_linear_reference(x, None, t["weight"], t["bias"], t["A"], t["P"])
+    )
 
 
 def test_input_without_gradient_gets_none_and_factors_get_theirs() -> None:

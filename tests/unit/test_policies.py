@@ -24,7 +24,7 @@ def boards(draw: st.DrawFn) -> Case:
     """Scores, live board, limits and k. Small whole scores tie often; live slots lie anywhere; some modules
     are full, empty, or at their minimum; k may exceed the modules and all the candidates."""
     M, R = draw(st.integers(1, 6)), draw(st.integers(1, 6))
-    size = dict(min_size=M * R, max_size=M * R)
+    size = {"min_size": M * R, "max_size": M * R}
     score = st.integers(0, 3) if draw(st.booleans()) else st.integers(0, 10**6)
     scores = torch.tensor(draw(st.lists(score, **size)), dtype=torch.float32).view(M, R)
     live = torch.tensor(draw(st.lists(st.booleans(), **size))).view(M, R)
@@ -34,7 +34,9 @@ def boards(draw: st.DrawFn) -> Case:
     return scores, live, Limits(minimum, maximum), draw(st.integers(1, 40))
 
 
-def prune(scores: list[list[float]], live: list[list[bool]], minimum: list[int], k: int) -> set[tuple[int, int]]:
+def prune(
+    scores: list[list[float]], live: list[list[bool]], minimum: list[int], k: int
+) -> set[tuple[int, int]]:
     """Algorithm 1, lines 10-16: go through the pool in ascending order, take k, spare a module that is down
     to its minimum."""
     pool = sorted((scores[m][i], m, i) for m in range(len(live)) for i in range(len(live[m])) if live[m][i])
@@ -113,7 +115,7 @@ def test_prune_only_is_its_first_half(case: Case) -> None:
 @given(case=boards())
 def test_bidirectional_conserves_the_budget_and_keeps_the_limits(case: Case) -> None:
     """Law 5, without looking at how it is done."""
-    scores, live, limits, k = case
+    _, live, limits, k = case
     change = decide(Bidirectional(k=k), case)
     ranks, before = change.ranks_after(live), live.sum(1)
     assert ranks.sum() == before.sum()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -204,20 +206,25 @@ def test_dead_slots_stay_exactly_zero(form: Form, kind: str, reset: OptimizerRes
     assert not any(torch.equal(p, q) for p, q in zip(slot_parameters(model), before, strict=True))
 
 
-def trained(steps: int, rank: int = 2) -> tuple[nn.Module, AdamW, torch.Generator]:
-    """A module after ``steps`` AdamW steps on stationary unit gradients."""
+def trained(steps: int, rank: int = 2) -> tuple[nn.Module, AdamW]:
+    """A module after ``steps`` AdamW steps on stationary unit gradients, to do with as one likes."""
+    return copy.deepcopy(_trained(steps, rank))
+
+
+@functools.cache
+def _trained(steps: int, rank: int) -> tuple[nn.Module, AdamW]:
     model = mlp(depth=1, width=16, slots=6, rank=rank)
     optimizer = AdamW(slot_parameters(model), LR, weight_decay=DECAY)
     noise = torch.Generator().manual_seed(0)
     for _ in range(steps):
         synthetic_step(model, optimizer, lambda p: torch.randn(p.shape, generator=noise))
-    return model, optimizer, noise
+    return model, optimizer
 
 
 def kicks(reset: OptimizerReset, rank: int = 2, steps: int = 12) -> Tensor:
     """(steps,) the largest |update| / lr of a woken slot in the steps after its birth, weight decay left out,
     under unit gradients that all point one way: the hardest pull there is."""
-    model, optimizer, _ = trained(1000, rank)
+    model, optimizer = trained(1000, rank)
     apply(Adapters(model), change_of(model, {}, {0: 1}), optimizer, reset, seed=1)
     largest = []
     for _ in range(steps):
@@ -253,7 +260,7 @@ def test_the_first_direction_of_an_empty_module_is_not_kicked(reset: OptimizerRe
 
 @pytest.mark.parametrize("reset", ["changed", "new"])
 def test_a_direction_that_replaces_all_others_is_not_kicked(reset: OptimizerReset) -> None:
-    model, optimizer, _ = trained(1000)
+    model, optimizer = trained(1000)
     apply(Adapters(model), change_of(model, {0: [0, 1]}, {0: 1}), optimizer, reset, seed=1)
     before = model.layers[0].A.detach().clone()
     synthetic_step(model, optimizer, torch.ones_like)
@@ -279,10 +286,10 @@ def test_a_woken_slot_is_not_kicked_in_a_real_model(form: Form, reset: Optimizer
 
 @pytest.mark.parametrize("reset", ["new", "none"])
 def test_survivors_go_on_as_if_nothing_had_happened(reset: OptimizerReset) -> None:
-    """In the modes that keep their state; ``changed`` starts them anew, and a control shows the difference."""
+    """In the modes that keep their state; ``changed`` starts them anew, which shows the difference."""
 
     def survivor_after(mode: OptimizerReset | None) -> Tensor:
-        model, optimizer, noise = trained(50)
+        model, optimizer = trained(50)
         if mode is not None:
             apply(Adapters(model), change_of(model, {}, {0: 1}), optimizer, mode, seed=1)
         synthetic_step(model, optimizer, torch.ones_like)

@@ -53,9 +53,7 @@ class TestDataset:
         monkeypatch.setenv("RANKADAPT_MIRROR", str(mirror))
         assert len(Sources().dataset(GLUE, "rte", "train")) == 3
 
-    def test_an_argument_beats_the_environment(
-        self, mirror: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_an_argument_beats_the_environment(self, mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("RANKADAPT_MIRROR", "/nowhere")
         assert len(Sources(mirror).dataset(GLUE, "rte", "train")) == 3
 
@@ -161,7 +159,7 @@ class TestModel:
             assert part in said
 
     def test_without_a_mirror_the_remedy_stays_readable(self) -> None:
-        with pytest.raises(ModelError, match="paths.mirror=<mirror>"):
+        with pytest.raises(ModelError, match=r"paths\.mirror=<mirror>"):
             Sources().model("org/other")
 
     def test_without_a_configuration(self, tmp_path: Path, folder: Path) -> None:
@@ -249,12 +247,10 @@ class TestHub:
 
         seen = []
         before = constants.HF_HUB_OFFLINE
-        monkeypatch.setattr(
-            datasets, "load_dataset", lambda *_, **__: seen.append(constants.HF_HUB_OFFLINE)
-        )
+        monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: seen.append(constants.HF_HUB_OFFLINE))
         hub.dataset("org/name", "x", "train")
         assert seen == [True]
-        assert constants.HF_HUB_OFFLINE == before
+        assert before == constants.HF_HUB_OFFLINE
 
 
 class TestFingerprint:

@@ -344,7 +344,9 @@ class TestYaml:
         task = TypeAdapter(Glue).validate_python({**content["task"], "max_train_examples": 8})
         data = task.load(tiny_tokenizer("the of and"), Sources(REAL_MIRROR), seed=0)
         assert len(data.train) == 8
-        assert len(data.evaluation["validation"]) == {"rte": 277, "cola": 1043, "stsb": 1500, "wnli": 71}[name]
+        assert (
+            len(data.evaluation["validation"]) == {"rte": 277, "cola": 1043, "stsb": 1500, "wnli": 71}[name]
+        )
 
 
 class TestEntailment:

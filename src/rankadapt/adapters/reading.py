@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from rankadapt.adapters.linear import AdaptedLinear, TokenWeights, adapted_layers
+from rankadapt.adapters.linear import AdaptedLinear, adapted_layers
 from rankadapt.boards import Limits
 from rankadapt.errors import ModelError, Problem
 
@@ -44,7 +44,7 @@ class Adapters:
         self.slots = self.layers[0].slots
         if {layer.slots for layer in self.layers} != {self.slots}:
             raise ModelError(Problem("model", None, "its layers differ in their number of slots"))
-        self.tokens = TokenWeights()
+        self.tokens = self.layers[0].tokens  # not a new one: several views of one model must agree
         self._groups: dict[str, list[tuple[Tensor, list[AdaptedLinear]]]] = {}
         for layer in self.layers:
             layer.tokens = self.tokens

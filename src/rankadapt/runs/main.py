@@ -72,7 +72,7 @@ def _in_processes(config: RunConfig, directory: Path, resolved: dict[str, Any]) 
 
 
 def guarded(work: Callable[[], Results | None]) -> tuple[Results | None, int]:
-    """Do ``work``; an error that a user can mend is shown without a traceback. Returns (results, exit code)."""
+    """Do ``work`` and return (results, exit code). An error that a user can mend shows without traceback."""
     try:
         return work(), 0
     except RankAdaptError as error:

@@ -57,7 +57,7 @@ def metrics_record(board: Scoreboard) -> dict[str, Any]:
 
 def rank_record(adapters: Adapters, trace: Trace, step: int) -> dict[str, Any]:
     """Ranks per module and in all: initial, final, and the mean over the ``step`` steps that were taken."""
-    modules = {}
+    modules: dict[str, dict[str, Any]] = {}
     for name in adapters.names:
         rows = [row for row in trace.rows if row["module"] == name]
         modules[name] = {

@@ -140,8 +140,9 @@ def _write(session: Session, host: Host, directory: Path, record: Results) -> Pa
 
 def _quiet() -> None:
     """Keep the libraries' advice out of the way of what the run says."""
-    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for name in ("utilities.rank_zero", "accelerators.cuda", "trainer.connectors.checkpoint_connector"):
+        logging.getLogger(f"pytorch_lightning.{name}").setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
         ".*treespec.*",

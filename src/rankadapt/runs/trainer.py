@@ -17,6 +17,7 @@ from rankadapt.training.checkpoint import AtomicCheckpointIO, Keeper
 from rankadapt.training.clock import Clock
 from rankadapt.training.config import RunConfig
 from rankadapt.training.metrics_file import MetricsFile
+from rankadapt.training.progress import StepMetrics
 from rankadapt.training.ranks import RankCallback
 from rankadapt.training.stopping import StopRequests
 
@@ -45,7 +46,9 @@ def build_host(session: Session, directory: Path, steps: int | None = None) -> H
         trainer.log_every_n_steps,
     )
     ranks = RankCallback(session.controller, session.horizon.steps)
-    callbacks: list[pl.Callback] = [clock, ranks] if steps else [clock, ranks, stop, keeper]
+    callbacks: list[pl.Callback] = (
+        [clock, ranks] if steps else [clock, ranks, StepMetrics(trainer.log_every_n_steps), stop, keeper]
+    )
     if trainer.progress_bar:
         callbacks.append(TQDMProgressBar(refresh_rate=5))
     world = session.share.world

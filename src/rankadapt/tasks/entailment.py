@@ -55,7 +55,7 @@ class Entailment(TextTask):
 def _split(chosen: Sequence[Pair]) -> RawSplit:
     texts = [[pair.premise for pair in chosen], [pair.hypothesis for pair in chosen]]
     labels = [LABELS.index("entailment" if pair.entails else "not_entailment") for pair in chosen]
-    columns = {"premise": texts[0], "hypothesis": texts[1], "label": labels}
+    columns: dict[str, list] = {"premise": texts[0], "hypothesis": texts[1], "label": labels}
     return RawSplit(
         texts=texts,
         labels=np.array(labels, dtype=np.int64),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rankadapt.adapters import Adapters
 from rankadapt.errors import CheckpointError, Problem, TrainingError
 from rankadapt.tasks.base import Task
+from rankadapt.tasks.metrics import MetricSet
 from rankadapt.training.config import OptimizerConfig
 from rankadapt.training.optim import build_lr_schedule, build_optimizer
 from rankadapt.training.scoreboard import Scoreboard
@@ -49,9 +50,16 @@ class FineTuner(pl.LightningModule):
         self.scoreboard = Scoreboard(self.metric_name(evaluation_names[0], task.primary))
         self.strict_loading = False
         self.register_buffer("bad_step", torch.tensor(-1), persistent=False)
+        self.register_buffer("step_loss", torch.zeros(()), persistent=False)
 
     bad_step: Tensor
     """The first step whose loss was not finite, -1 for none: kept on the device, so that no step waits."""
+    step_loss: Tensor
+    """The loss of the optimizer step so far; whoever logs it sets it back to zero."""
+
+    def metric_sets(self) -> list[MetricSet]:
+        """One per evaluation set, in order."""
+        return list(self.metrics)  # type: ignore[arg-type]
 
     def metric_name(self, split: str, metric: str) -> str:
         """``accuracy``, or ``matched/accuracy`` where a task has several evaluation sets."""
@@ -64,7 +72,8 @@ class FineTuner(pl.LightningModule):
         loss = losses.mean() * share
         bad = ~loss.detach().isfinite() & (self.bad_step < 0)
         self.bad_step = torch.where(bad, torch.full_like(self.bad_step, self.global_step + 1), self.bad_step)
-        self.log("train/loss", losses.detach().mean(), prog_bar=True)
+        self.step_loss += loss.detach() / self.trainer.accumulate_grad_batches
+        self.log("loss", losses.detach().mean(), prog_bar=True, logger=False)
         return loss
 
     def refuse_bad_loss(self) -> None:
@@ -83,13 +92,13 @@ class FineTuner(pl.LightningModule):
             self.adapters.tokens.value = None if self.count_padding and share > 0 else counted
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
-        self.metrics[dataloader_idx].update(self.model(**self.task.model_inputs(batch)), batch)
+        self.metric_sets()[dataloader_idx].update(self.model(**self.task.model_inputs(batch)), batch)
 
     def on_validation_epoch_end(self) -> None:
-        values = {}
-        for name, metrics in zip(self.names, self.metrics, strict=True):
-            values |= {self.metric_name(name, k): v for k, v in metrics.compute().items()}  # type: ignore[operator]
-            metrics.reset()  # type: ignore[operator]
+        values: dict[str, float] = {}
+        for name, metrics in zip(self.names, self.metric_sets(), strict=True):
+            values |= {self.metric_name(name, k): v for k, v in metrics.compute().items()}
+            metrics.reset()
         self.scoreboard.add(self.global_step, values)
         self.log_dict({f"eval/{k}": v for k, v in values.items()}, prog_bar=False, rank_zero_only=True)
 
@@ -98,7 +107,7 @@ class FineTuner(pl.LightningModule):
         schedule = build_lr_schedule(optimizer, self.optimizer_config, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """What is trained, and the live masks."""
         trained = {name for name, p in self.named_parameters() if p.requires_grad}
         everything = super().state_dict(*args, **kwargs)

@@ -45,7 +45,7 @@ class Form(ABC):
         return None
 
     def draw(self, kind: Draw, rows: int, shape: tuple[int, ...], std: float, seed: int) -> Tensor:
-        """(rows, *shape) float32 on the CPU: the same numbers on every process and device. ``seed`` is any int."""
+        """(rows, *shape) float32 on the CPU: for any int ``seed`` the same on every process and device."""
         values = torch.zeros(rows, *shape)
         generator = torch.Generator().manual_seed(seed % 2**64)
         if kind == "gaussian":

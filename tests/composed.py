@@ -1,0 +1,59 @@
+"""Configurations composed as the command line composes them, for runs of a second on tiny models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from rankadapt.runs.directory import register
+from rankadapt.runs.run import run
+from rankadapt.training.config import RunConfig
+from rankadapt.training.validation import parse
+
+ROOT = Path(__file__).resolve().parents[1]
+METHODS = sorted(path.stem for path in (ROOT / "conf/method").glob("*.yaml"))
+
+SMALL = [
+    "model=tiny_bert",
+    "task=demo/entailment",
+    "task.train_size=120",
+    "task.eval_size=40",
+    "task.batch_size=8",
+    "trainer.max_steps=12",
+    "trainer.accelerator=cpu",
+    "trainer.progress_bar=false",
+    "optimizer.lr=0.005",
+    "optimizer.warmup_steps=0",
+    "evaluation.every_n_steps=4",
+    "evaluation.at_start=false",
+]
+"""Twelve steps on a tiny BERT: a second."""
+
+RANK_EVENTS = ["schedule.t_i=2", "schedule.delta_t=2", "schedule.t_f=2", "policy.k=3"]
+"""Events after steps 4, 6, 8 and 10, for methods that move ranks."""
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    """The resolved configuration of ``python train.py <overrides>``."""
+    register()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("config", overrides=list(overrides))
+    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+
+
+def small(method: str, *overrides: str) -> RunConfig:
+    """A run of a second with ``method``, with rank events if it moves ranks."""
+    config = parse(composed(f"method={method}", *SMALL, *overrides))
+    if not config.policy.moves_ranks:
+        return config
+    return parse(composed(f"method={method}", *SMALL, *RANK_EVENTS, *overrides))
+
+
+def run_small(directory: Path, method: str, *overrides: str) -> dict[str, Any]:
+    """Run :func:`small` in ``directory``."""
+    return run(small(method, *overrides), directory, {"overrides": list(overrides)})
