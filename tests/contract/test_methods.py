@@ -12,7 +12,6 @@ from rankadapt.training.checkpoint import read_checkpoint
 from rankadapt.training.loader import Share, TrainLoader
 from tests.composed import METHODS, run_small, small
 
-torch.set_num_threads(1)
 
 MODELS = ["tiny_bert", "tiny_deberta"]
 

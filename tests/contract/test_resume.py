@@ -13,8 +13,6 @@ from rankadapt.training.checkpoint import read_checkpoint
 from rankadapt.training.stopping import StopRequests
 from tests.composed import METHODS, run_small
 
-torch.set_num_threads(1)
-
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Ask the run to stop once it has taken ``step`` optimizer steps."""

@@ -100,6 +100,11 @@ class Controller:
         if self.scorer is not None:
             self.scorer.update(Reading(self.adapters))
 
+    def skip(self) -> None:
+        """Forget a step that the optimizer will not take (its gradients overflowed in fp16)."""
+        if self.scorer is not None and self.scorer.reads_activations:
+            self.adapters.take_energies()
+
     def adjust(self, step: int, optimizer: Optimizer | None) -> Change | None:
         """Change ranks if the timetable fires after optimizer step ``step`` (from 1).
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -14,37 +15,38 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from rankadapt.errors import RankAdaptError
+from rankadapt.runs.commandline import EXIT_USER_ERROR
 from rankadapt.runs.dry_run import dry_run
 from rankadapt.runs.launch import launch, needs_launch
 from rankadapt.runs.run import Results, run
 from rankadapt.runs.summary import print_summary
+from rankadapt.runs.sweep import Ended
 from rankadapt.training.config import RunConfig
 from rankadapt.training.validation import parse
 
-EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: try again, with resume=true
 
 
-class JobFailed(Exception):
-    """A job of a sweep failed; its error has been shown. Hydra goes on with the next."""
+class ProcessFailed(Exception):
+    """A process of a run has ended with the exit code ``code``; it has said why."""
+
+    def __init__(self, code: int):
+        super().__init__(f"a process of the run ended with exit code {code}")
+        self.code = code
 
 
-def main(cfg: DictConfig) -> None:
-    """Run one composed configuration. Exits with 0 if it completed, 2 if it could not be run, 75 if it was
-    interrupted; in a sweep a failure is noted and the next job begins."""
+def main(cfg: DictConfig) -> Ended:
+    """Run one composed configuration. Exits with 0 if it completed, 1 at a defect, 2 if it could not be run,
+    75 if it was interrupted. A job of a sweep does not exit (unless a signal asks for it): the next begins.
+    """
     hydra = HydraConfig.get()
-    directory = Path(hydra.runtime.output_dir)
-    results, code = guarded(lambda: start(cfg, directory))
-    interrupted = results is not None and results.get("status") == "interrupted"
-    if interrupted:
-        code = EXIT_INTERRUPTED
-        print(f"\ninterrupted: {results['error']}. The same command with resume=true goes on.")  # type: ignore[index]
-    if code and hydra.mode == RunMode.MULTIRUN:
-        if interrupted and "received" in str(results):
-            raise KeyboardInterrupt
-        raise JobFailed(f"exit code {code}, see {directory}")
-    if code:
-        sys.exit(code)
+    swept = hydra.mode == RunMode.MULTIRUN
+    results, ended = guarded(lambda: start(cfg, Path(hydra.runtime.output_dir)), every_error=swept)
+    if ended.code == EXIT_INTERRUPTED:
+        print(f"\ninterrupted: {ended.error}. The same command with resume=true goes on.")
+    if ended.code and not (swept and not ended.error.startswith("received")):
+        sys.exit(ended.code)
+    return ended
 
 
 def start(cfg: DictConfig, directory: Path) -> Results | None:
@@ -67,14 +69,25 @@ def start(cfg: DictConfig, directory: Path) -> Results | None:
 def _in_processes(config: RunConfig, directory: Path, resolved: dict[str, Any]) -> Results:
     code = launch(config, directory, resolved)
     if code not in (0, EXIT_INTERRUPTED):
-        raise SystemExit(code if code > 0 else 1)  # the process has said why
+        raise ProcessFailed(code)
     return cast(Results, json.loads((directory / "results.json").read_text()))
 
 
-def guarded(work: Callable[[], Results | None]) -> tuple[Results | None, int]:
-    """Do ``work`` and return (results, exit code). An error that a user can mend shows without traceback."""
+def guarded(work: Callable[[], Results | None], every_error: bool = False) -> tuple[Results | None, Ended]:
+    """Do ``work``. An error that a user can mend shows without traceback; any other is raised, or shown with
+    its traceback if ``every_error`` is to be caught."""
     try:
-        return work(), 0
+        results = work()
     except RankAdaptError as error:
         print(f"\n{error}", file=sys.stderr)
-        return None, EXIT_USER_ERROR
+        return None, Ended(EXIT_USER_ERROR, str(error))
+    except ProcessFailed as error:
+        return None, Ended(error.code if error.code > 0 else 1, str(error))
+    except Exception as error:
+        if not every_error:
+            raise
+        traceback.print_exc()
+        return None, Ended(1, repr(error))
+    if results is not None and results["status"] == "interrupted":
+        return results, Ended(EXIT_INTERRUPTED, results["error"])
+    return results, Ended(0)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 
-from rankadapt.runs.main import EXIT_INTERRUPTED, guarded
+from rankadapt.runs.main import guarded
 from rankadapt.runs.run import run
 from rankadapt.training.validation import parse
 
@@ -16,8 +16,7 @@ from rankadapt.training.validation import parse
 def main(config_path: str, directory: str) -> int:
     """Run one process; returns its exit code."""
     resolved = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(config_path)))
-    results, code = guarded(lambda: run(parse(resolved), Path(directory), resolved))
-    return EXIT_INTERRUPTED if results and results["status"] == "interrupted" else code
+    return guarded(lambda: run(parse(resolved), Path(directory), resolved))[1].code
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from torch.optim import Optimizer
 
 from rankadapt.control import Controller
 
@@ -26,8 +28,13 @@ class RankCallback(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._adjusted = trainer.global_step
 
-    def on_before_optimizer_step(self, *_: Any) -> None:
-        self.controller.observe()
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        if overflowed(trainer, optimizer):
+            self.controller.skip()
+        else:
+            self.controller.observe()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.global_step == self._adjusted:
@@ -48,3 +55,12 @@ class RankCallback(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.controller.load_state_dict(state_dict)
+
+
+def overflowed(trainer: pl.Trainer, optimizer: Optimizer) -> bool:
+    """Whether fp16 gradients overflowed, so that the loss scaler will skip the step. Where there is no
+    scaler this is False at no cost; where there is one, it waits for the device at every step itself."""
+    if getattr(trainer.precision_plugin, "scaler", None) is None:
+        return False
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    return not bool(torch.stack(torch._foreach_norm(gradients)).isfinite().all())

@@ -1,0 +1,89 @@
+"""Around Hydra: a command line that does not compose is reported as every other mistake is."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+
+from rankadapt.errors import ConfigError, Problem
+
+EXIT_USER_ERROR = 2
+
+
+def explained(train: Callable[[], Any], conf: Path) -> None:
+    """Call ``train``, a Hydra main of the folder ``conf``; exits with 2, and says why, if its command line
+    cannot be composed. With ``HYDRA_FULL_ERROR=1`` in the environment, Hydra speaks for itself."""
+    if "HYDRA_FULL_ERROR" in os.environ:
+        train()
+        return
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # hand over the exception, instead of printing it
+    try:
+        train()
+    except HydraException as error:
+        print(f"\n{ConfigError(_problem(error, conf))}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+
+
+def _problem(error: HydraException, conf: Path) -> Problem:
+    missing = getattr(error, "missing_cfg_file", None)
+    if isinstance(error, MissingConfigException) and isinstance(missing, str) and "/" in missing:
+        return _no_choice(*missing.split("/", 1), conf=conf)
+    if isinstance(error, ConfigCompositionException):
+        cause = error.__cause__
+        if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.full_key:
+            return _no_key(str(cause.full_key), conf)
+    return Problem("command line", None, str(error).strip())
+
+
+def _no_choice(group: str, value: str, conf: Path) -> Problem:
+    choices = sorted(
+        str(file.relative_to(conf / group).with_suffix("")) for file in (conf / group).rglob("*.yaml")
+    )
+    near = difflib.get_close_matches(value, choices, n=1)
+    hint = f"did you mean {group}={near[0]}? " if near else ""
+    return Problem(group, value, "there is no such choice", f"{hint}choices: {', '.join(choices)}")
+
+
+def _no_key(key: str, conf: Path) -> Problem:
+    near = near_keys(key, _known_keys(conf))
+    remedy = f"did you mean {' or '.join(near)}?" if near else "conf/ has all keys; +key=value adds none"
+    return Problem(key, None, "is not a known key", remedy)
+
+
+def near_keys(key: str, known: list[str]) -> list[str]:
+    """Up to three of the dotted ``known`` keys that ``key`` may stand for: those that end in it come first."""
+    ends = [k for k in known if k.endswith(f".{key}")]
+    alike = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+    leaves = {k.rpartition(".")[2]: k for k in reversed(known)}
+    leaf = difflib.get_close_matches(key.rpartition(".")[2], list(leaves), n=1, cutoff=0.75)
+    return (ends or alike or [leaves[name] for name in leaf])[:3]
+
+
+def _known_keys(conf: Path) -> list[str]:
+    """All keys of the configuration with the groups that the command line chose, if they go together."""
+    chosen = [a for a in sys.argv[1:] if (conf / a.partition("=")[0]).is_dir() and "," not in a]
+    for overrides in (chosen, []):
+        GlobalHydra.instance().clear()
+        try:
+            with initialize_config_dir(str(conf.absolute()), version_base="1.3"):
+                return list(_paths(OmegaConf.to_container(compose("config", overrides=overrides))))
+        except HydraException:
+            continue
+    return []
+
+
+def _paths(node: Any, prefix: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{prefix}{key}.")
