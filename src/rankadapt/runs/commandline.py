@@ -55,13 +55,17 @@ def _no_choice(group: str, value: str, conf: Path) -> Problem:
 
 
 def _no_key(key: str, conf: Path) -> Problem:
-    near = near_keys(key, _known_keys(conf))
-    remedy = f"did you mean {' or '.join(near)}?" if near else "conf/ has all keys; +key=value adds none"
-    return Problem(key, None, "is not a known key", remedy)
+    given = dict(argument.lstrip("+~").partition("=")[::2] for argument in sys.argv[1:])
+    known = _known_keys(conf)
+    near, section = near_keys(key, known), key.rpartition(".")[0]
+    here = ", ".join(k for k in known if k.rpartition(".")[0] == section)
+    remedy = f"did you mean {' or '.join(near)}?" if near else f"known keys: {here}"
+    return Problem(key, given.get(key), "is not a known key", remedy)
 
 
 def near_keys(key: str, known: list[str]) -> list[str]:
-    """Up to three of the dotted ``known`` keys that ``key`` may stand for: those that end in it come first."""
+    """Up to three of the dotted ``known`` keys that ``key`` may stand for: those that end in it, or near ones."""
+    known = [k for k in known if not key.startswith(f"{k}.")]
     ends = [k for k in known if k.endswith(f".{key}")]
     alike = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
     leaves = {k.rpartition(".")[2]: k for k in reversed(known)}

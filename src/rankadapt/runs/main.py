@@ -41,7 +41,7 @@ def main(cfg: DictConfig) -> Ended:
     """
     hydra = HydraConfig.get()
     swept = hydra.mode == RunMode.MULTIRUN
-    results, ended = guarded(lambda: start(cfg, Path(hydra.runtime.output_dir)), every_error=swept)
+    _, ended = guarded(lambda: start(cfg, Path(hydra.runtime.output_dir)), every_error=swept)
     if ended.code == EXIT_INTERRUPTED:
         print(f"\ninterrupted: {ended.error}. The same command with resume=true goes on.")
     if ended.code and not (swept and not ended.error.startswith("received")):

@@ -100,7 +100,10 @@ class FineTuner(pl.LightningModule):
             values |= {self.metric_name(name, k): v for k, v in metrics.compute().items()}
             metrics.reset()
         self.scoreboard.add(self.global_step, values)
-        self.log_dict({f"eval/{k}": v for k, v in values.items()}, prog_bar=False, rank_zero_only=True)
+        named = {f"eval/{k}": v for k, v in values.items()}
+        self.log_dict(named, logger=False, rank_zero_only=True)  # for other callbacks
+        for logger in self.trainer.loggers:  # Lightning would file them one step early
+            logger.log_metrics(named, self.global_step)
 
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(self.model, self.optimizer_config)

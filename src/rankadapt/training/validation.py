@@ -28,7 +28,7 @@ def parse(cfg: DictConfig | Mapping[str, Any]) -> RunConfig:
     """
     raw = _plain(cfg)
     hints = get_type_hints(RunConfig, include_extras=True)
-    problems = [_unknown(key, "", hints) for key in raw if key not in hints]
+    problems = [_unknown(key, "", hints, _nested(raw)) for key in raw if key not in hints]
     values: dict[str, Any] = {}
     for name, hint in hints.items():
         if name in raw:
@@ -123,10 +123,18 @@ def _by_path(problems: list[Problem]) -> list[Problem]:
     return list(merged.values())
 
 
-def _unknown(key: str, prefix: str, known: Any) -> Problem:
+def _unknown(key: str, prefix: str, known: Any, elsewhere: Mapping[str, str] | None = None) -> Problem:
     near = difflib.get_close_matches(key, list(known), n=1)
+    if not near and elsewhere and key in elsewhere:
+        near = [elsewhere[key]]
     remedy = f"did you mean {prefix}{near[0]}?" if near else f"known keys: {', '.join(sorted(known))}"
     return Problem(f"{prefix}{key}", None, "is not a known key", remedy)
+
+
+def _nested(raw: Mapping[str, Any]) -> dict[str, str]:
+    """Key inside a section -> its whole path: what is meant by a key that has lost its section."""
+    sections = [(name, value) for name, value in raw.items() if isinstance(value, Mapping)]
+    return {key: f"{name}.{key}" for name, value in reversed(sections) for key in value}
 
 
 def _required(name: str) -> bool:
