@@ -12,7 +12,6 @@ from rankadapt.training.checkpoint import read_checkpoint
 from rankadapt.training.loader import Share, TrainLoader
 from tests.composed import METHODS, run_small, small
 
-
 MODELS = ["tiny_bert", "tiny_deberta"]
 
 
@@ -53,7 +52,7 @@ def trained(made: Session, steps: int) -> list[float]:
     return [optimizer_step(made, optimizer, number) for number in range(1, steps + 1)]
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [*MODELS, "minilm"])
 @pytest.mark.parametrize("method", METHODS)
 def test_law_8_injection_changes_no_output(method: str, model: str) -> None:
     made = session(method, model)

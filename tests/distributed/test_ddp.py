@@ -63,7 +63,7 @@ def test_two_processes_equal_one(options: list[str], tmp_path: Path) -> None:
 
 
 def test_the_command_line_starts_its_own_processes_and_resumes(tmp_path: Path) -> None:
-    """A run on two processes is stopped by its time limit, resumed, and completes, with one set of records."""
+    """A run on two processes stops at its time limit, is resumed and completes, with one set of records."""
     command = [sys.executable, "train.py", "method=hebira", *SMALL, *RANK_EVENTS]
     command += ["trainer.devices=2", "trainer.strategy=ddp", f"paths.output={tmp_path}"]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}

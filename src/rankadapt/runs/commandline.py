@@ -13,9 +13,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from rankadapt.errors import ConfigError, Problem
+from rankadapt.errors import ConfigError, Problem, RankAdaptError
 
 EXIT_USER_ERROR = 2
 
@@ -29,12 +29,22 @@ def explained(train: Callable[[], Any], conf: Path) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand over the exception, instead of printing it
     try:
         train()
-    except HydraException as error:
-        print(f"\n{ConfigError(_problem(error, conf))}", file=sys.stderr)
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"\n{_explanation(error, conf)}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
 
 
-def _problem(error: HydraException, conf: Path) -> Problem:
+def _explanation(error: Exception, conf: Path) -> RankAdaptError:
+    """One of this library's errors, if a resolver raised it; else what Hydra's error means."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, RankAdaptError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return ConfigError(_problem(error, conf))
+
+
+def _problem(error: Exception, conf: Path) -> Problem:
     missing = getattr(error, "missing_cfg_file", None)
     if isinstance(error, MissingConfigException) and isinstance(missing, str) and "/" in missing:
         return _no_choice(*missing.split("/", 1), conf=conf)
@@ -64,7 +74,7 @@ def _no_key(key: str, conf: Path) -> Problem:
 
 
 def near_keys(key: str, known: list[str]) -> list[str]:
-    """Up to three of the dotted ``known`` keys that ``key`` may stand for: those that end in it, or near ones."""
+    """Up to three dotted keys that ``key`` may stand for: those that end in it, or else near ones."""
     known = [k for k in known if not key.startswith(f"{k}.")]
     ends = [k for k in known if k.endswith(f".{key}")]
     alike = difflib.get_close_matches(key, known, n=1, cutoff=0.7)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -18,7 +19,11 @@ def run_dir(
     """``<output>/<method>/<task>/<model>-seed<seed>-<hash of the command>/<time>``, absolute.
 
     With ``resume``, the latest directory of the same command, if there is one.
+
+    Raises:
+        ConfigError: nothing can be written below ``output``. Hydra makes the directory before the run can.
     """
+    _refuse_unwritable(Path(output).absolute())
     digest = hashlib.sha256(overrides.encode()).hexdigest()[:6]
     family = Path(output).absolute() / method / task.replace("/", "-") / f"{model}-seed{seed}-{digest}"
     if resume and (earlier := latest(family)):
@@ -55,8 +60,19 @@ def prepare(directory: Path) -> None:
         probe.write_text("")
         probe.unlink()
     except OSError as error:
-        reason = f"cannot be written to ({error.strerror})"
-        raise ConfigError(Problem("paths.output", str(directory), reason, "paths.output=<folder>")) from error
+        raise ConfigError(_unwritable(directory, error.strerror)) from error
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not there.is_dir():
+        raise ConfigError(_unwritable(folder, f"{there} is a file"))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(_unwritable(folder, f"no permission for {there}"))
+
+
+def _unwritable(folder: Path, why: str | None) -> Problem:
+    return Problem("paths.output", str(folder), f"cannot be written to ({why})", "paths.output=<folder>")
 
 
 def _free(directory: Path) -> Path:
