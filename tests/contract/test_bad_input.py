@@ -33,7 +33,7 @@ torch.set_num_threads(1)
 
 def command_line(folder: Path, *arguments: str) -> str:
     """The error of a command line that cannot be run; nothing of it is left."""
-    code, output = started(folder / "output", *arguments, f"paths.output={folder / 'runs'}").wait()
+    code, output = started(folder / "output", f"paths.output={folder / 'runs'}", *arguments).wait()
     assert code == 2, output
     assert "Traceback" not in output
     assert output.count("cannot be used:") == 1
@@ -57,7 +57,7 @@ def command_line(folder: Path, *arguments: str) -> str:
         ("+learning_rate=1", ["learning_rate: is not a known key", "known keys: adapter"]),
         ("+rank=4", ["rank: is not a known key", "did you mean budget.rank?"]),
         ("budget.rank=four", ["budget.rank = 'four': input should be a valid integer"]),
-        ("optimizer.lr=${nowhere}", ["optimizer.lr: Interpolation key 'nowhere' not found"]),
+        ("optimizer.lr=${nowhere}", ["Interpolation key 'nowhere' not found"]),
         ("trainer.max_steps", ["command line: Error parsing override 'trainer.max_steps'", "missing EQUAL"]),
     ],
 )
@@ -68,9 +68,10 @@ def test_the_command_line_names_what_is_wrong(argument: str, expected: list[str]
 
 
 @pytest.mark.slow
-def test_an_output_folder_that_cannot_be_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sweep", [[], ["-m", "seed=1,2"]], ids=["run", "sweep"])
+def test_an_output_folder_that_cannot_be_written(sweep: list[str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    output = command_line(tmp_path, f"++paths.output={tmp_path / 'file/below'}")
+    output = command_line(tmp_path, f"paths.output={tmp_path / 'file/below'}", *reversed(sweep))
     assert f"paths.output = '{tmp_path / 'file/below'}': cannot be written to" in output
     assert (tmp_path / "file").read_text() == "mine"
 

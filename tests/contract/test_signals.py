@@ -57,7 +57,7 @@ def test_a_signal_leaves_a_checkpoint_and_says_so(number: signal.Signals, tmp_pa
 def test_killed_after_a_checkpoint_and_resumed_ends_like_one_that_was_not(tmp_path: Path) -> None:
     """SIGKILL at any moment after the first checkpoint, while there is more to do."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    run = [*RUN, "trainer.max_steps=60", "checkpoint.every_n_steps=2"]
+    run = [*RUN, "trainer.max_steps=100", "schedule.delta_t=5", "checkpoint.every_n_steps=2"]
     for folder in (whole, parts):
         folder.mkdir()
     killed = start(parts, *run)
@@ -65,7 +65,7 @@ def test_killed_after_a_checkpoint_and_resumed_ends_like_one_that_was_not(tmp_pa
     assert killed.wait()[0] == -signal.SIGKILL
     assert not has(parts, "results.json")
     stopped_at = read_checkpoint(only_run(parts) / "checkpoints/last.ckpt")["global_step"]
-    assert stopped_at < 60
+    assert stopped_at < 100
     resumed, alone = start(parts, *run, "resume=true"), start(whole, *run)
     assert resumed.wait()[0] == alone.wait()[0] == 0
     assert results(parts)["status"] == "completed"

@@ -46,7 +46,8 @@ def build_model(config: ModelConfig, task: Task, sources: Sources) -> nn.Module:
             path, config=_with_dropout(described, config.classifier_dropout), dtype=dtype
         )
     except Exception as error:
-        reason = f"cannot be read as {task.auto_model}: {str(error).splitlines()[0][:200]}"
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = f"cannot be read as {task.auto_model}: {why[:200]}"
         raise ModelError(Problem(str(path), None, reason, "fetch the folder again")) from error
 
 

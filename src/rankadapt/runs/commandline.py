@@ -16,8 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from rankadapt.errors import ConfigError, Problem, RankAdaptError
-
-EXIT_USER_ERROR = 2
+from rankadapt.runs.sweep import EXIT_USER_ERROR
 
 
 def explained(train: Callable[[], Any], conf: Path) -> None:
@@ -47,7 +46,7 @@ def _explanation(error: Exception, conf: Path) -> RankAdaptError:
 def _problem(error: Exception, conf: Path) -> Problem:
     missing = getattr(error, "missing_cfg_file", None)
     if isinstance(error, MissingConfigException) and isinstance(missing, str) and "/" in missing:
-        return _no_choice(*missing.split("/", 1), conf=conf)
+        return _no_choice(missing, conf)
     if isinstance(error, ConfigCompositionException):
         cause = error.__cause__
         if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.full_key:
@@ -55,7 +54,8 @@ def _problem(error: Exception, conf: Path) -> Problem:
     return Problem("command line", None, str(error).strip())
 
 
-def _no_choice(group: str, value: str, conf: Path) -> Problem:
+def _no_choice(missing: str, conf: Path) -> Problem:
+    group, _, value = missing.partition("/")
     choices = sorted(
         str(file.relative_to(conf / group).with_suffix("")) for file in (conf / group).rglob("*.yaml")
     )

@@ -23,7 +23,7 @@ def run_dir(
     Raises:
         ConfigError: nothing can be written below ``output``. Hydra makes the directory before the run can.
     """
-    _refuse_unwritable(Path(output).absolute())
+    refuse_unwritable(Path(output).absolute())
     digest = hashlib.sha256(overrides.encode()).hexdigest()[:6]
     family = Path(output).absolute() / method / task.replace("/", "-") / f"{model}-seed{seed}-{digest}"
     if resume and (earlier := latest(family)):
@@ -63,7 +63,8 @@ def prepare(directory: Path) -> None:
         raise ConfigError(_unwritable(directory, error.strerror)) from error
 
 
-def _refuse_unwritable(folder: Path) -> None:
+def refuse_unwritable(folder: Path) -> None:
+    """Raise a ConfigError if no folder can be made there. Nothing is made."""
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not there.is_dir():
         raise ConfigError(_unwritable(folder, f"{there} is a file"))

@@ -15,12 +15,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from rankadapt.errors import RankAdaptError
-from rankadapt.runs.commandline import EXIT_USER_ERROR
 from rankadapt.runs.dry_run import dry_run
 from rankadapt.runs.launch import launch, needs_launch
 from rankadapt.runs.run import Results, run
 from rankadapt.runs.summary import print_summary
-from rankadapt.runs.sweep import Ended
+from rankadapt.runs.sweep import EXIT_USER_ERROR, Ended
 from rankadapt.training.config import RunConfig
 from rankadapt.training.validation import parse
 

@@ -60,8 +60,8 @@ def plan_ranks(config: RunConfig, modules: int, horizon: Horizon) -> RankPlan:
     budget, policy = config.budget, config.policy
     growth = policy.growth(horizon.events)
     start = budget.rank * modules - (growth if budget.match == "final" else 0)
-    problems = policy.problems(start)
     floor = budget.min_rank * modules
+    problems = policy.problems(start) if start >= floor else []
     for when, directions in (("starts", start), ("ends", start + growth)):
         if directions < floor:
             reason = (

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from rankadapt import __version__
+
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "datasets", "hydra-core", "numpy")
 
 
@@ -18,7 +20,7 @@ def provenance(data: dict[str, str]) -> dict[str, Any]:
     """Git commit, versions, hardware, and the fingerprints of the ``data``."""
     return {
         "git": _git(),
-        "versions": {"rankadapt": _version("rankadapt"), "python": platform.python_version()}
+        "versions": {"rankadapt": __version__, "python": platform.python_version()}
         | {name: _version(name) for name in PACKAGES},
         "hardware": _hardware(),
         "data": data,

@@ -14,7 +14,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from rankadapt.errors import ConfigError
+from rankadapt.runs.directory import refuse_unwritable
+
 EXIT_JOBS_FAILED = 1
+EXIT_USER_ERROR = 2
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,14 @@ class SweepSummary(Callback):
 
     def __init__(self) -> None:
         self._jobs: list[_Job] = []
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Refuse an output folder that cannot be written, before Hydra tries to."""
+        try:
+            refuse_unwritable(Path(config.paths.output).absolute())
+        except ConfigError as error:
+            print(f"\n{error}", file=sys.stderr)
+            sys.exit(EXIT_USER_ERROR)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Note one job."""

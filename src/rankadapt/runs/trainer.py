@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.strategies import DDPStrategy
 
+from rankadapt.errors import ConfigError, Problem
 from rankadapt.runs.session import Session
 from rankadapt.training.checkpoint import AtomicCheckpointIO, Keeper
 from rankadapt.training.clock import Clock
@@ -86,8 +88,15 @@ def _interval(session: Session) -> int | None:
 
 
 def build_loggers(config: RunConfig, directory: Path) -> list[Logger]:
-    """``metrics.csv`` always, unless there is to be none; TensorBoard or W&B besides."""
+    """``metrics.csv`` always, unless there is to be none; TensorBoard or W&B besides.
+
+    Raises:
+        ConfigError: the logger's package is not installed.
+    """
     kind = config.logger.name
+    if kind in ("tensorboard", "wandb") and find_spec(kind) is None:
+        remedy = f"pip install 'rankadapt[{kind}]', or logger=csv"
+        raise ConfigError(Problem("logger.name", kind, f"the package {kind} is not installed", remedy))
     if kind == "none":
         return []
     loggers: list[Logger] = [MetricsFile(directory / "metrics.csv")]

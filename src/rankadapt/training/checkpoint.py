@@ -52,7 +52,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise CheckpointError(Problem(str(path), None, "there is no such file")) from error
     except Exception as error:
-        reason = f"is damaged or cut short ({str(error).splitlines()[0][:120]})"
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = f"is damaged or cut short ({why[:120]})"
         remedy = "name another checkpoint, or move it away and start again without resume=true"
         raise CheckpointError(Problem(str(path), None, reason, remedy)) from error
     if not isinstance(checkpoint, dict) or checkpoint.get("rankadapt", {}).get("format") != FORMAT:
@@ -120,7 +121,9 @@ class Keeper(pl.Callback):
         self._step = trainer.global_step
         self._reason = self.stop.asked()
         self._due = self._reason is not None or bool(self.every and self._step % self.every == 0)
-        if self._due or self._step % self.check_every == 0:
+        if self._due:
+            pl_module.refuse_bad_weights()
+        elif self._step % self.check_every == 0:
             pl_module.refuse_bad_loss()
         if self._due and not self._validates(trainer, batch_idx):
             self._keep(trainer)
@@ -128,7 +131,7 @@ class Keeper(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        pl_module.refuse_bad_loss()
+        pl_module.refuse_bad_weights()
         board = pl_module.scoreboard
         if self.best and board.best is board.last:
             trainer.save_checkpoint(self.folder / "best.ckpt")
@@ -136,7 +139,7 @@ class Keeper(pl.Callback):
             self._keep(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        pl_module.refuse_bad_loss()
+        pl_module.refuse_bad_weights()
         trainer.save_checkpoint(self.folder / "last.ckpt")
 
     def _validates(self, trainer: pl.Trainer, batch_idx: int) -> bool:

@@ -22,7 +22,6 @@ class MetricsFile(Logger):
     def __init__(self, path: Path):
         super().__init__()
         self.path = path
-        self._rows: list[tuple[int, str, float]] = []
 
     @property
     def name(self) -> str:
@@ -38,28 +37,21 @@ class MetricsFile(Logger):
         if not self.path.exists():
             return
         with self.path.open(newline="") as file:
-            kept = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
-        self.path.unlink()
-        self._rows = [(int(r["step"]), r["metric"], float(r["value"])) for r in kept]
-        self.save()
+            kept = [row for row in csv.reader(file) if not row[0].isdigit() or int(row[0]) <= step]
+        beside = self.path.with_name(f".{self.path.name}")
+        with beside.open("w", newline="") as file:
+            csv.writer(file).writerows(kept)
+        beside.replace(self.path)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self._rows += [(step or 0, name, float(value)) for name, value in metrics.items() if name != "epoch"]
-
-    @rank_zero_only
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """The configuration is in ``results.json``."""
-
-    @rank_zero_only
-    def save(self) -> None:
         fresh = not self.path.exists()
         with self.path.open("a", newline="") as file:
             writer = csv.writer(file)
             if fresh:
                 writer.writerow(("step", "metric", "value"))
-            writer.writerows(self._rows)
-        self._rows.clear()
+            writer.writerows((step or 0, name, float(value)) for name, value in metrics.items())
 
-    def finalize(self, status: str) -> None:
-        self.save()
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """The configuration is in ``results.json``."""

@@ -80,11 +80,15 @@ class FineTuner(pl.LightningModule):
         """Raise a TrainingError if a loss was not finite. Syncs the device: call it now and then."""
         step = int(self.bad_step)
         if step >= 0:
-            reason = "the training loss is not finite"
-            remedy = (
-                "lower optimizer.lr, or raise optimizer.warmup_steps; checkpoints/ holds the last good one"
-            )
-            raise TrainingError(Problem(f"step {step}", None, reason, remedy))
+            raise TrainingError(_overflow(step, "the training loss is not finite"))
+
+    def refuse_bad_weights(self) -> None:
+        """Raise a TrainingError if a loss was not finite, or if what is trained no longer is: nothing may go
+        on from there. Syncs the device."""
+        self.refuse_bad_loss()
+        trained = [p.detach() for p in self.parameters() if p.requires_grad]
+        if not torch.stack(torch._foreach_norm(trained, torch.inf)).isfinite().all():
+            raise TrainingError(_overflow(self.global_step, "the step left weights that are not finite"))
 
     def _weigh_tokens(self, mask: Tensor, share: float) -> None:
         if self.adapters is not None:
@@ -145,3 +149,10 @@ class FineTuner(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.scoreboard.entries = [dict(entry) for entry in checkpoint["scoreboard"]]
+
+
+def _overflow(step: int, reason: str) -> Problem:
+    remedy = (
+        "lower optimizer.lr, or raise optimizer.warmup_steps; checkpoints/ holds the last good one, if any"
+    )
+    return Problem(f"step {step}", None, reason, remedy)
