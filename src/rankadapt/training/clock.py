@@ -1,4 +1,4 @@
-"""What a run costs: time per optimizer step, without evaluations and checkpoints, and memory."""
+"""What a run costs: time per optimizer step, without evaluations, and memory."""
 
 from __future__ import annotations
 
