@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from rankadapt.runs.run import run
+from rankadapt.runs.session import build_session
 from rankadapt.training.validation import parse
 from tests.composed import ROOT, composed
 
@@ -27,3 +29,13 @@ def test_hebira_on_real_glue(task: str, metric: str, tmp_path: Path) -> None:
     assert results["rank"]["total"] == {"initial": 288, "final": 288, "mean": 288.0}
     assert any(m["initial"] != m["final"] for m in results["rank"]["modules"].values())
     assert len(results["provenance"]["data"]["train"]) == 16
+
+
+def test_weights_that_were_read_train_with_dropout(tmp_path: Path) -> None:
+    """transformers hands out models in evaluation mode: two passes in training must differ."""
+    session = build_session(parse(composed("model=minilm", "task.train_size=8", "task.eval_size=8")))
+    batch = session.config.task.model_inputs(session.train.micro_batch(0))
+    batch.pop("share")
+    assert all(module.training for module in session.module.modules())
+    first, second = (session.module.model(**batch).logits for _ in range(2))
+    assert not torch.equal(first, second)

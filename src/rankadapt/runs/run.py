@@ -146,7 +146,7 @@ def _quiet() -> None:
     for message in (
         ".*does not have many workers.*",
         ".*treespec.*",
+        ".*`broadcast_buffers` is deprecated.*",
         ".*is a wandb run already in progress.*",
     ):
         warnings.filterwarnings("ignore", message)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")

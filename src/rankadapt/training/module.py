@@ -49,6 +49,7 @@ class FineTuner(pl.LightningModule):
         self.metrics = nn.ModuleList(task.new_metrics() for _ in evaluation_names)
         self.scoreboard = Scoreboard(self.metric_name(evaluation_names[0], task.primary))
         self.strict_loading = False
+        self.train()  # transformers hands models out without dropout, and Lightning leaves that as it is
         self.register_buffer("bad_step", torch.tensor(-1), persistent=False)
         self.register_buffer("step_loss", torch.zeros(()), persistent=False)
 
