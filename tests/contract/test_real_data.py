@@ -31,7 +31,7 @@ def test_hebira_on_real_glue(task: str, metric: str, tmp_path: Path) -> None:
     assert len(results["provenance"]["data"]["train"]) == 16
 
 
-def test_weights_that_were_read_train_with_dropout(tmp_path: Path) -> None:
+def test_weights_that_were_read_train_with_dropout() -> None:
     """transformers hands out models in evaluation mode: two passes in training must differ."""
     session = build_session(parse(composed("model=minilm", "task.train_size=8", "task.eval_size=8")))
     batch = session.config.task.model_inputs(session.train.micro_batch(0))
