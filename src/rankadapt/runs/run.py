@@ -146,6 +146,7 @@ def _quiet() -> None:
     for message in (
         ".*does not have many workers.*",
         ".*treespec.*",
+        ".*have no `val_dataloader`.*",
         ".*`broadcast_buffers` is deprecated.*",
         ".*is a wandb run already in progress.*",
     ):
