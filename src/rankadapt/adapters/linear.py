@@ -167,6 +167,12 @@ def _refresh(module: AdaptedLinear, _: Any) -> None:
     module.refresh()
 
 
+def other_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The parameters of ``model`` outside the slots, with their paths: the frozen base, and the head."""
+    slots = {id(p) for _, layer in adapted_layers(model) for p in layer.slot_parameters().values()}
+    return ((name, p) for name, p in model.named_parameters() if id(p) not in slots)
+
+
 def adapted_layers(model: nn.Module) -> Iterator[tuple[str, AdaptedLinear]]:
     """The adapted layers of ``model`` with their paths, in the order of the model."""
     return ((name, m) for name, m in model.named_modules() if isinstance(m, AdaptedLinear))

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rankadapt.adapters import adapted_layers
+from rankadapt.adapters.linear import other_parameters
 
 PREFIX = "base_model.model."
 
@@ -100,9 +101,8 @@ def _write(folder: Path, factors: dict[str, tuple[Tensor, Tensor]], settings: di
 
 
 def _head(model: nn.Module) -> dict[str, Tensor]:
-    slots = {id(p) for _, layer in adapted_layers(model) for p in layer.slot_parameters().values()}
     return {
         name: parameter.detach().cpu().contiguous()
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad and id(parameter) not in slots
+        for name, parameter in other_parameters(model)
+        if parameter.requires_grad
     }

@@ -9,6 +9,7 @@ import transformers
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
+from rankadapt.adapters.linear import other_parameters
 from rankadapt.errors import ModelError, Problem
 from rankadapt.sources import Sources
 from rankadapt.tasks.base import Task
@@ -63,10 +64,7 @@ def _with_dropout(config: PretrainedConfig, dropout: float | None) -> Pretrained
 
 def count_parameters(model: nn.Module) -> dict[str, Any]:
     """``head``: trained outside the adapters. ``base``: frozen."""
-    from rankadapt.adapters import adapted_layers
-
-    slots = {id(p) for _, layer in adapted_layers(model) for p in layer.slot_parameters().values()}
-    own = [p for p in model.parameters() if id(p) not in slots]
+    own = [p for _, p in other_parameters(model)]
     return {
         "head": sum(p.numel() for p in own if p.requires_grad),
         "base": sum(p.numel() for p in own if not p.requires_grad),

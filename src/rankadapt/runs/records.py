@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pandas as pd
 
 from rankadapt.adapters import Adapters
 from rankadapt.control import Trace
+from rankadapt.training.files import replacing
 from rankadapt.training.scoreboard import Scoreboard
 
 SCHEMA = 1
@@ -19,17 +19,15 @@ SCHEMA = 1
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write ``content`` whole or not at all; numbers that are not finite become null."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
-    beside.replace(path)
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
 
 
 def write_trace(path: Path, trace: Trace) -> pd.DataFrame:
     """Write the rows of ``trace`` as parquet: one per (event step, module), start and end included."""
     frame = pd.DataFrame(trace.rows, columns=list(_TYPES)).astype(_TYPES)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    frame.to_parquet(beside, index=False)
-    beside.replace(path)
+    with replacing(path) as beside:
+        frame.to_parquet(beside, index=False)
     return frame
 
 

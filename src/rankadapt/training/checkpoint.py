@@ -14,6 +14,8 @@ import torch.distributed as dist
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from rankadapt.errors import CheckpointError, Problem
+from rankadapt.training.files import replacing
+from rankadapt.training.steps import OptimizerStepCallback
 from rankadapt.training.stopping import Interrupted, StopRequests
 
 FORMAT = 1
@@ -25,15 +27,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with beside.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        with replacing(path) as beside, beside.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
 
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: Any = True
@@ -77,7 +74,7 @@ def check_identity(checkpoint: dict[str, Any], identity: dict[str, Any], path: P
         raise CheckpointError(differing)
 
 
-class Keeper(pl.Callback):
+class Keeper(OptimizerStepCallback):
     """Writes checkpoints of a :class:`rankadapt.training.module.FineTuner` at step boundaries, and stops the
     run where that was asked for.
 
@@ -101,29 +98,22 @@ class Keeper(pl.Callback):
     ):
         self.folder, self.identity, self.stop = folder, identity, stop
         self.every, self.best, self.check_every = every, best, check_every
-        self._step, self._due = 0, False
+        self._due = False
         self._reason: str | None = None
         self._random: list[dict[str, Any]] | None = None
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._step = trainer.global_step
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         if self._random is not None:  # the last moment before a step draws random numbers
             set_random_state(self._random[trainer.global_rank])
             self._random = None
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if trainer.global_step == self._step:
-            return  # a micro-batch
-        self._step = trainer.global_step
+    def on_optimizer_step_end(self, trainer: pl.Trainer, pl_module: Any, batch_idx: int) -> None:
+        step = trainer.global_step
         self._reason = self.stop.asked()
-        self._due = self._reason is not None or bool(self.every and self._step % self.every == 0)
+        self._due = self._reason is not None or bool(self.every and step % self.every == 0)
         if self._due:
             pl_module.refuse_bad_weights()
-        elif self._step % self.check_every == 0:
+        elif step % self.check_every == 0:
             pl_module.refuse_bad_loss()
         if self._due and not self._validates(trainer, batch_idx):
             self._keep(trainer)

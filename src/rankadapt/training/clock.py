@@ -12,8 +12,10 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from rankadapt.training.steps import OptimizerStepCallback
 
-class Clock(pl.Callback):
+
+class Clock(OptimizerStepCallback):
     """Times optimizer steps. Durations are seconds; they survive a resume.
 
     On a GPU the host runs ahead of the device, but not for long: over many steps both keep one pace.
@@ -23,19 +25,18 @@ class Clock(pl.Callback):
         self.steps: list[float] = []
         self.examples = 0
         self._since = 0.0
-        self._global_step = 0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._global_step, self._since = trainer.global_step, time.perf_counter()
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._since = time.perf_counter()
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         self.examples += len(batch["labels"]) * trainer.world_size
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step > self._global_step:
-            now = time.perf_counter()
-            self.steps.append(now - self._since)
-            self._global_step, self._since = trainer.global_step, now
+    def on_optimizer_step_end(self, trainer: pl.Trainer, pl_module: Any, batch_idx: int) -> None:
+        now = time.perf_counter()
+        self.steps.append(now - self._since)
+        self._since = now
 
     def on_validation_start(self, *_: Any) -> None:
         self._paused = time.perf_counter()

@@ -10,6 +10,8 @@ from typing import Any
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from rankadapt.training.files import replacing
+
 
 class MetricsFile(Logger):
     """A Lightning logger. A resumed run goes on in the same file: what was logged after the checkpoint that
@@ -38,10 +40,8 @@ class MetricsFile(Logger):
             return
         with self.path.open(newline="") as file:
             kept = [row for row in csv.reader(file) if not row[0].isdigit() or int(row[0]) <= step]
-        beside = self.path.with_name(f".{self.path.name}")
-        with beside.open("w", newline="") as file:
+        with replacing(self.path) as beside, beside.open("w", newline="") as file:
             csv.writer(file).writerows(kept)
-        beside.replace(self.path)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from rankadapt.training.steps import OptimizerStepCallback
 
-class StepMetrics(pl.Callback):
+
+class StepMetrics(OptimizerStepCallback):
     """Logs ``train/loss`` (the whole optimizer step's, on this process) and ``train/lr``.
 
     Args:
@@ -16,18 +18,12 @@ class StepMetrics(pl.Callback):
 
     def __init__(self, every: int):
         self.every = every
-        self._step = 0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._step = trainer.global_step
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
-        if trainer.global_step == self._step:
-            return  # a micro-batch
-        self._step = trainer.global_step
-        if self._step % self.every == 0:
+    def on_optimizer_step_end(self, trainer: pl.Trainer, pl_module: Any, batch_idx: int) -> None:
+        step = trainer.global_step
+        if step % self.every == 0:
             rate = trainer.optimizers[0].param_groups[0]["lr"]
             values = {"train/loss": float(pl_module.step_loss), "train/lr": rate}
             for logger in trainer.loggers:
-                logger.log_metrics(values, self._step)
+                logger.log_metrics(values, step)
         pl_module.step_loss.zero_()

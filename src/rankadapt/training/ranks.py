@@ -9,9 +9,10 @@ import torch
 from torch.optim import Optimizer
 
 from rankadapt.control import Controller
+from rankadapt.training.steps import OptimizerStepCallback
 
 
-class RankCallback(pl.Callback):
+class RankCallback(OptimizerStepCallback):
     """Runs ``controller`` over a fit of ``total_steps`` optimizer steps.
 
     It observes in ``on_before_optimizer_step``, where gradients are accumulated over micro-batches and
@@ -20,13 +21,9 @@ class RankCallback(pl.Callback):
 
     def __init__(self, controller: Controller, total_steps: int):
         self.controller, self.total_steps = controller, total_steps
-        self._adjusted = 0
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.controller.start(self.total_steps)
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._adjusted = trainer.global_step
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
@@ -36,10 +33,7 @@ class RankCallback(pl.Callback):
         else:
             self.controller.observe()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step == self._adjusted:
-            return  # a micro-batch: the optimizer has not stepped
-        self._adjusted = trainer.global_step
+    def on_optimizer_step_end(self, trainer: pl.Trainer, pl_module: Any, batch_idx: int) -> None:
         change = self.controller.adjust(trainer.global_step, trainer.optimizers[0])
         if change is not None:
             adapters = self.controller.adapters
