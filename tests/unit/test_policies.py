@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rankadapt.boards import Change, Event, Limits
 from rankadapt.policies import Bidirectional, ExpandOnly, Policy, PruneOnly, Static
-from rankadapt.policies.base import Aggregator
+from rankadapt.policies.fixed_size import Aggregator
 
 EVENT = Event(index=0, count=1, step=10, total=20)
 Case = tuple[Tensor, Tensor, Limits, int]

@@ -154,6 +154,31 @@ class Reading:
         """(M, R) float32: the L2 norm of dLoss/d``name``, per slot (HeBiRA Eq. 5 for ``B``)."""
         return self.board(self._adapters.stacks(name, gradients=True), _row_norms)
 
+    def core_norm(self) -> Tensor:
+        """(M,) float32: the Frobenius norm of each module's core: ``||L + U||_F`` or ``||e||_2`` over live
+        directions (1 per direction where the form has no core)."""
+        layers = self._adapters.layers
+        return torch.stack([layer.form.core_norm(layer.slot_parameters(), layer.live) for layer in layers])
+
+    @property
+    def blocks(self) -> Tensor:
+        """(M,) int64: the transformer block of each module, from 0."""
+        return torch.tensor(self._adapters.blocks(), device=self.device)
+
+    def input_energy(self) -> Sequence[Stack]:
+        """(m, d_in) float32 for each group of modules of equal shape: the mean over all tokens of the step of
+        the square of every input feature (PE-DyRA Eq. 6). Only where the scorer ``reads_inputs``."""
+        return self._adapters.take_input_energies()
+
+    def dense_sensitivity(self) -> Tensor:
+        """(M,) float32: ``sum |ΔW * dLoss/dΔW| / sqrt(numel)`` of the whole update of every module
+        (IncreLoRA). Only where the scorer ``reads_dense``."""
+        return self._adapters.take_dense_sensitivity()
+
+    def set_aside(self, name: str) -> Sequence[Stack]:
+        """(m, R, ...): what parameter ``name`` has set aside in dead slots, zero in live ones."""
+        return self._adapters.stacks(name, aside=True)
+
     def stacks(self, name: str, gradients: bool = False) -> Sequence[Stack]:
         """A parameter or its gradient, (m, R, ...) for each group of modules of equal shape."""
         return self._adapters.stacks(name, gradients)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
 
-import torch
-from annotated_types import Gt
 from torch import Tensor
 
 from rankadapt.boards import Change, Event, Limits
 from rankadapt.errors import Problem
 
-Aggregator = Literal["min", "mean"]
+Match = Literal["initial", "final"]
+Storage = Literal["fresh", "aside", "in_place"]
+"""What becomes of a slot that dies, and where a direction that is born comes from.
+
+- ``fresh``: a dead slot is zero, optimizer state too; a new direction is drawn anew.
+- ``aside``: all R slots are drawn at injection; the live ones are a prefix; what is cut off is set aside with
+  its weights and comes back with them (La-LoRA). The ``pruned`` slots of a change are then the last live ones.
+- ``in_place``: every slot goes on training where it stands; at an event the cores of the dead ones are set
+  to zero, from where they may regrow until the next (AdaLoRA).
+"""
 
 
 class Policy(ABC):
@@ -21,6 +28,11 @@ class Policy(ABC):
 
     moves_ranks: ClassVar[bool] = True
     """False for a policy that never changes a rank: it needs no scorer and no schedule."""
+    storage: ClassVar[Storage] = "fresh"
+    closes: ClassVar[bool] = False
+    """Whether there is a last event right after step ``total - t_f``, whatever ``delta_t`` (AdaLoRA)."""
+    counts_parameters: ClassVar[bool] = False
+    """Whether it can keep a budget of parameters (:attr:`Limits.cost` other than 1)."""
 
     @abstractmethod
     def __call__(self, scores: Tensor, live: Tensor, limits: Limits, event: Event) -> Change:
@@ -34,6 +46,34 @@ class Policy(ABC):
         """By how many directions the budget grows over ``events`` events (negative: shrinks)."""
         return 0
 
+    def span(self, budget: int, modules: int, events: int, match: Match) -> tuple[int, int]:
+        """The directions at the start and at the end of a run.
+
+        Args:
+            budget: the reference rank times the number of modules.
+            match: whether a policy that only grows or only shrinks has the budget at the start or the end.
+        """
+        growth = self.growth(events)
+        return (budget - growth, budget) if match == "final" else (budget, budget + growth)
+
+    def allocate(self, total: int, blocks: Sequence[int]) -> list[int]:
+        """The initial ranks of modules in these transformer ``blocks``, ``total`` in all: by default as even
+        as whole numbers allow, the first modules get what is left."""
+        each, left = divmod(total, len(blocks))
+        return [each + (index < left) for index in range(len(blocks))]
+
+    def window(self, step: int, slots: int, seed: int) -> int | None:
+        """How many leading slots take part in training step ``step`` (from 1), in every module; None for all
+        that live. A function of its arguments alone, so that every process does the same."""
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What decides later changes besides scores and ranks: tensors and plain values."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+
     def reach(self, rank: int, events: int, modules: int) -> int:
         """The highest rank that a module of ``rank`` can come to over ``events`` events."""
         return rank
@@ -41,38 +81,3 @@ class Policy(ABC):
     def problems(self, budget: int) -> list[Problem]:
         """What is wrong with the options for a budget of that many directions."""
         return []
-
-
-@dataclass(kw_only=True)
-class FixedSize(Policy):
-    """Base of the policies that move ``k`` directions per event.
-
-    Attributes:
-        k: directions moved per event (HeBiRA Table 19: 12).
-        aggregator: a module's worth is the ``min`` (HeBiRA Eq. 9) or the ``mean`` (Table 18) of the scores of
-            its remaining directions.
-    """
-
-    k: Annotated[int, Gt(0)] = 12
-    aggregator: Aggregator = "min"
-
-    def problems(self, budget: int) -> list[Problem]:
-        if self.k < budget:
-            return []
-        reason = f"moves as many directions per event as there are ({budget})"
-        return [Problem("policy.k", self.k, reason, f"choose policy.k well below {budget}")]
-
-
-def most_dealt(k: int, modules: int) -> int:
-    """The most of ``k`` directions that one of ``modules`` modules can be dealt while none is full."""
-    return -(-k // modules)
-
-
-def module_worth(scores: Tensor, kept: Tensor, aggregator: Aggregator) -> Tensor:
-    """(M,) float: the worth of each module from the scores (M, R) of the directions that it keeps (HeBiRA
-    Eq. 9). A module that keeps none is worth least."""
-    if aggregator == "min":
-        worth = torch.where(kept, scores, torch.inf).amin(1)
-    else:
-        worth = torch.where(kept, scores, 0).sum(1) / kept.sum(1)
-    return torch.where(kept.any(1), worth, -torch.inf)

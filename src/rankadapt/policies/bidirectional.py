@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rankadapt.boards import Change, Event, Limits, deal, lowest, removable
-from rankadapt.policies.base import Aggregator, FixedSize, module_worth, most_dealt
+from rankadapt.policies.fixed_size import Aggregator, FixedSize, module_worth, most_dealt
 
 
 def bidirectional(scores: Tensor, live: Tensor, limits: Limits, k: int, aggregator: Aggregator) -> Change:

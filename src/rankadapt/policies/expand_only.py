@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rankadapt.boards import Change, Event, Limits, deal
-from rankadapt.policies.base import FixedSize, module_worth, most_dealt
+from rankadapt.policies.fixed_size import FixedSize, module_worth, most_dealt
 
 
 @dataclass(kw_only=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rankadapt.boards import Change, Event, Limits, lowest, removable
-from rankadapt.policies.base import FixedSize
+from rankadapt.policies.fixed_size import FixedSize
 
 
 @dataclass(kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Lt
@@ -14,15 +14,33 @@ from rankadapt.adapters.reading import Reading
 from rankadapt.boards import Moves
 
 
+When = Literal["before_step", "after_step", "at_events"]
+"""When a scorer looks: with unclipped gradients and the weights before the optimizer's step; with the
+clipped gradients and the weights after it (as AdaLoRA's own code does); or only right before a rank change."""
+
+
 class Scorer(ABC):
     """Fills a board of scores (M, R); higher means that a direction matters more."""
 
     reads_activations: ClassVar[bool] = False
-    """Whether the backward pass must sum activation energies."""
+    """Whether the backward pass must sum activation energies, ``reading.activation()``."""
+    reads_inputs: ClassVar[bool] = False
+    """Whether it must sum the energies of the input features, ``reading.input_energy()``."""
+    reads_dense: ClassVar[bool] = False
+    """Whether it must keep the gradient of the whole update, ``reading.dense_sensitivity()`` (costly)."""
+    when: When = "before_step"
+    """At which moment of a step :meth:`update` is called."""
+
+    def begin(self, reading: Reading) -> None:
+        """Look at the adapters before the first step of a run (no gradients yet)."""
 
     @abstractmethod
     def update(self, reading: Reading) -> None:
         """Take in one optimizer step. Tensor code only: no host sync."""
+
+    def sizes(self) -> Tensor | None:
+        """(M,) float: what else there is to tell of each module, for policies that ask (La-LoRA's value)."""
+        return None
 
     @abstractmethod
     def scores(self) -> Tensor:
