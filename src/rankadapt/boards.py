@@ -7,9 +7,20 @@ float32 board, the live mask is a boolean board. Nothing here knows what a model
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Storage = Literal["fresh", "aside", "in_place"]
+"""What becomes of a slot that dies, and where a direction that is born comes from.
+
+- ``fresh``: a dead slot is zero, optimizer state too; a new direction is drawn anew.
+- ``aside``: all R slots are drawn at injection; the live ones are a prefix; what is cut off is set aside
+  with its weights and comes back with them (La-LoRA). A change's ``pruned`` slots are then the last live ones.
+- ``in_place``: every slot goes on training where it stands; at an event the cores of the dead ones are set
+  to zero, from where they may regrow until the next (AdaLoRA).
+"""
 
 
 @dataclass(frozen=True)
@@ -104,6 +115,21 @@ def lowest(scores: Tensor, candidates: Tensor, k: int) -> Tensor:
     return taken.view_as(candidates) & candidates
 
 
+def standings(scores: Tensor, candidates: Tensor) -> Tensor:
+    """Where each slot stands among the candidates of its module: 0 is the lowest score, ties by slot.
+
+    Args:
+        scores: (M, R) float. candidates: (M, R) bool; the other slots stand above them all.
+
+    Returns:
+        (M, R) int64.
+    """
+    ascending = torch.where(candidates, scores, torch.inf).argsort(dim=1, stable=True)
+    position = torch.empty_like(ascending)
+    places = torch.arange(scores.shape[1], device=scores.device).expand_as(ascending)
+    return position.scatter_(1, ascending, places)
+
+
 def removable(scores: Tensor, live: Tensor, minimum: Tensor) -> Tensor:
     """The live slots that may go without any module falling below its minimum rank.
 
@@ -117,32 +143,70 @@ def removable(scores: Tensor, live: Tensor, minimum: Tensor) -> Tensor:
     Returns:
         (M, R) bool.
     """
-    ascending = torch.where(live, scores, torch.inf).argsort(dim=1, stable=True)
-    position = torch.empty_like(ascending)
-    places = torch.arange(scores.shape[1], device=scores.device).expand_as(ascending)
-    position.scatter_(1, ascending, places)
-    return live & (position < (live.sum(1) - minimum)[:, None])
+    return live & (standings(scores, live) < (live.sum(1) - minimum)[:, None])
 
 
-def deal(worth: Tensor, room: Tensor, k: int) -> Tensor:
+def spent(live: Tensor, cost: Tensor) -> int:
+    """What the live directions (M, R) take from the budget at ``cost`` (M,) each."""
+    return int((live.sum(1) * cost).sum())
+
+
+def affordable(cost: Tensor, purse: int) -> Tensor:
+    """Which of a row of things a purse pays for, in this order: each that fits what is left, the others are
+    passed over.
+
+    Args:
+        cost: (N,) int64, above 0. purse: none is bought if it is not above 0.
+
+    Returns:
+        (N,) bool.
+    """
+    bought, waiting = torch.zeros_like(cost, dtype=torch.bool), torch.ones_like(cost, dtype=torch.bool)
+    while True:  # at most once per different cost, and once more
+        waiting &= cost <= purse
+        now = waiting & ((cost * waiting).cumsum(0) <= purse)
+        if not bool(now.any()):
+            return bought
+        bought |= now
+        waiting &= ~now
+        purse -= int(cost[now].sum())
+
+
+def turns(worth: Tensor, room: Tensor, k: int) -> Tensor:
+    """The modules in the order in which ``k`` new directions are dealt to them: best first, one each, then
+    round again from the top; a module that is full is passed over.
+
+    Args:
+        worth: (M,) float, ties by module. room: (M,) int, free places. k: fewer if there is less room.
+
+    Returns:
+        (at most k,) int64, rows of modules.
+    """
+    order = worth.argsort(descending=True, stable=True)
+    rounds = torch.arange(max(int(room.max()), 0), device=room.device)[:k]
+    served = room[order] > rounds[:, None]
+    return order.expand_as(served)[served][:k]
+
+
+def deal(worth: Tensor, room: Tensor, k: int, cost: Tensor | None = None) -> Tensor:
     """Deal ``k`` new directions to modules, best first, one each, then round again from the top.
 
     Args:
         worth: (M,) float, higher is served first, ties by module. room: (M,) int, free places; a module
             above its maximum has none.
-        k: directions to deal; fewer are dealt if there is less room.
+        k: directions to deal; fewer are dealt if there is less room. With ``cost``, what may be spent.
+        cost: (M,) int64, of a direction of each module: one that no longer fits is passed over, and it goes
+            round until none fits. None for 1.
 
     Returns:
         (M,) int64, directions dealt to each module.
     """
-    order = worth.argsort(descending=True, stable=True)
-    dealt, room = torch.zeros_like(room), room.clamp(min=0)
-    left = min(k, int(room.sum()))
-    while left:
-        served = order[(room - dealt)[order] > 0][:left]
-        dealt[served] += 1
-        left -= len(served)
-    return dealt
+    if cost is None:
+        served = turns(worth, room, max(k, 0))
+    else:
+        everyone = turns(worth, room, int(room.clamp(min=0).sum()))
+        served = everyone[affordable(cost[everyone], k)]
+    return torch.bincount(served, minlength=len(worth))
 
 
 @dataclass(frozen=True)
@@ -153,11 +217,14 @@ class Moves:
         source: (M, R) int64, the slot it was in before; -1 for a new or dead slot.
         born: (M, R) bool, the new directions.
         changed: rows of the modules that lost or received a direction.
+        kept, births: for each of ``changed``, how many directions stayed and how many are new.
     """
 
     source: Tensor
     born: Tensor
     changed: list[int]
+    kept: list[int]
+    births: list[int]
 
     def carry(self, board: Tensor, fill: float = 0.0) -> Tensor:
         """``board`` (M, R) rearranged like the slots; ``fill`` where a slot is new or dead."""
@@ -174,5 +241,18 @@ def plan(live: Tensor, change: Change) -> Moves:
     survivors = kept.sum(1, keepdim=True)
     source = torch.where(place < survivors, order, -1)
     born = (place >= survivors) & (place < survivors + change.born[:, None])
-    touched = change.pruned.any(1) | (change.born > 0)
-    return Moves(source, born, touched.nonzero().flatten().tolist())
+    return _moves(source, born, change.pruned.any(1) | (change.born > 0), survivors[:, 0], change.born)
+
+
+def stay(live: Tensor, change: Change) -> Moves:
+    """The moves of a change that leaves every slot where it is, alive or dead. Pure."""
+    source = torch.arange(live.shape[1], device=live.device).expand_as(live)
+    touched = change.pruned if change.revived is None else change.pruned | change.revived
+    ranks = change.ranks_after(live)
+    return _moves(source, torch.zeros_like(live), touched.any(1), ranks, torch.zeros_like(ranks))
+
+
+def _moves(source: Tensor, born: Tensor, touched: Tensor, kept: Tensor, births: Tensor) -> Moves:
+    table = torch.stack([touched.long(), kept, births]).tolist()  # one wait for the device
+    rows = [row for row, is_touched in enumerate(table[0]) if is_touched]
+    return Moves(source, born, rows, [table[1][r] for r in rows], [table[2][r] for r in rows])

@@ -8,8 +8,12 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
+from rankadapt.adapters.combine import Combine
 from rankadapt.adapters.forms import Form
-from rankadapt.adapters.linear import AdaptedLinear, AdapterOptions, adapted_layers
+from rankadapt.adapters.initial import Init
+from rankadapt.adapters.linear import AdaptedLinear, adapted_layers
+from rankadapt.adapters.options import AdapterOptions
+from rankadapt.boards import Storage
 from rankadapt.errors import ModelError, Problem
 
 
@@ -46,6 +50,9 @@ def inject(
     options: AdapterOptions | None = None,
     trainable: Iterable[str] = (),
     seed: int = 0,
+    combine: Combine | None = None,
+    storage: Storage = "fresh",
+    init: Init | None = None,
 ) -> nn.Module:
     """Freeze ``model`` and replace every target by an :class:`AdaptedLinear`, in place.
 
@@ -57,6 +64,9 @@ def inject(
         slots: R, room for directions in each module; cut to min(d_in, d_out) by the limits, not here.
         trainable: patterns of modules trained in full outside the budget (task head, fresh pooler).
         seed: of the initial values.
+        combine: how the update meets the base weight; None to add it.
+        storage: what becomes of dead slots (a policy's ``storage``).
+        init: where the initial values come from; None for the form's own draws.
 
     Returns:
         The same model.
@@ -74,8 +84,10 @@ def inject(
     whole = list(matching(model, patterns, "trainable").values()) if patterns else []
     model.requires_grad_(False)
     for index, ((name, module), r) in enumerate(zip(found.items(), ranks, strict=True)):
-        layer = AdaptedLinear(module, form, slots, r, options, seed=seed * 100_003 + index)  # type: ignore[arg-type]
-        _replace(model, name, layer)
+        own = seed * 100_003 + index
+        layer = AdaptedLinear(module, form, slots, r, options, own, combine, storage)  # type: ignore[arg-type]
+        (init or Init())(layer)
+        replace(model, name, layer)
     for module in whole:
         module.requires_grad_(True)
     return model
@@ -84,11 +96,12 @@ def inject(
 def merge_and_unload(model: nn.Module) -> nn.Module:
     """Merge every update into its base weight and put the plain layers back, in place."""
     for name, layer in list(adapted_layers(model)):
-        _replace(model, name, layer.merged())
+        replace(model, name, layer.merged())
     return model
 
 
-def _replace(model: nn.Module, path: str, new: nn.Module) -> None:
+def replace(model: nn.Module, path: str, new: nn.Module) -> None:
+    """Put ``new`` in the place of the module at ``path``."""
     parent, _, child = path.rpartition(".")
     setattr(model.get_submodule(parent), child, new)
 

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from rankadapt.adapters.probes import Probed, energy
+
 
 class LowRankLinear(torch.autograd.Function):
     """``apply(x, branch, weight, bias, A, P, probe, tokens, r) -> y``.
@@ -48,7 +50,8 @@ class LowRankLinear(torch.autograd.Function):
         rows = (x if branch is None else branch).reshape(-1, A.shape[1])
         u = rows @ A[:r].t()
         y.view(-1, y.shape[-1]).addmm_(u, P[:r])
-        ctx.save_for_backward(rows, weight, A, P, u, tokens)
+        # The input is only needed for the gradient of A: where A is frozen (LoRA-FA) it is let go of.
+        ctx.save_for_backward(rows if ctx.needs_input_grad[4] else None, weight, A, P, u, tokens)
         ctx.r, ctx.own_branch, ctx.shape = r, branch is not None, x.shape
         return y
 
@@ -69,7 +72,7 @@ class LowRankLinear(torch.autograd.Function):
             g.sum(0) if needs[3] else None,
             _rows(gu.t() @ rows, A) if needs[4] else None,
             _rows(u.t() @ g, P) if needs[5] else None,
-            _energy(u, tokens, A.shape[0]) if needs[6] else None,
+            energy(u, tokens, A.shape[0]) if needs[6] else None,
             None,
             None,
         )
@@ -84,26 +87,14 @@ def _rows(top: Tensor, like: Tensor) -> Tensor:
     return full
 
 
-def _energy(u: Tensor, tokens: Tensor | None, R: int) -> Tensor:
-    """(R,) float32: the sum over tokens of the squares of u (N, r), each token weighted."""
-    squares = u.float().square()
-    total = squares.sum(0) if tokens is None else tokens.reshape(-1).float() @ squares
-    return total if len(total) == R else F.pad(total, (0, R - len(total)))
-
-
-class _Probed(torch.autograd.Function):
-    """``apply(u, probe, tokens) -> u``, whose backward pass gives ``probe`` the energies of u (..., R)."""
-
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, probe: Tensor, tokens: Tensor | None) -> Tensor:
-        ctx.save_for_backward(u, tokens)
-        return u.view_as(u)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        u, tokens = ctx.saved_tensors
-        return grad, _energy(u.reshape(-1, u.shape[-1]), tokens, u.shape[-1]), None
+def lowrank_branch(
+    x: Tensor, A: Tensor, P: Tensor, probe: Tensor | None = None, tokens: Tensor | None = None
+) -> Tensor:
+    """``(x A^T) P`` (..., d_out) for plain autograd."""
+    u = F.linear(x, A)
+    if probe is not None:
+        u = Probed.apply(u, probe, tokens)
+    return F.linear(u, P.t())
 
 
 def lowrank_linear_reference(
@@ -117,7 +108,5 @@ def lowrank_linear_reference(
     tokens: Tensor | None = None,
 ) -> Tensor:
     """The same layer written out for plain autograd. Shapes as in :class:`LowRankLinear`."""
-    u = F.linear(x if branch is None else branch, A)
-    if probe is not None:
-        u = _Probed.apply(u, probe, tokens)
-    return F.linear(x, weight, bias) + F.linear(u, P.t())
+    update = lowrank_branch(x if branch is None else branch, A, P, probe, tokens)
+    return F.linear(x, weight, bias) + update

@@ -1,114 +1,15 @@
-"""All adapters of a model as boards: what scorers and policies may see of it."""
+"""What scorers may see of the adapters: boards, and stacks of parameters and gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
-from rankadapt.adapters.linear import AdaptedLinear, adapted_layers
-from rankadapt.boards import Limits
-from rankadapt.errors import ModelError, Problem
+from rankadapt.adapters.collection import Adapters, Stack
 
-
-@dataclass(frozen=True)
-class Stack:
-    """One parameter of several modules of equal shape, stacked.
-
-    Attributes:
-        rows: (m,) int64, the modules' rows on the boards. values: (m, R, ...) weights or gradients.
-    """
-
-    rows: Tensor
-    values: Tensor
-
-
-class Adapters:
-    """The adapted layers of ``model``, in model order.
-
-    Raises:
-        ModelError: the model has none, or they differ in the number of slots.
-    """
-
-    def __init__(self, model: nn.Module):
-        found = dict(adapted_layers(model))
-        if not found:
-            raise ModelError(
-                Problem("model", type(model).__name__, "it has no adapted layer", "call inject first")
-            )
-        self.names: list[str] = list(found)
-        self.layers: list[AdaptedLinear] = list(found.values())
-        self.slots = self.layers[0].slots
-        if {layer.slots for layer in self.layers} != {self.slots}:
-            raise ModelError(Problem("model", None, "its layers differ in their number of slots"))
-        self.tokens = self.layers[0].tokens  # not a new one: several views of one model must agree
-        self._groups: dict[str, list[tuple[Tensor, list[AdaptedLinear]]]] = {}
-        for layer in self.layers:
-            layer.tokens = self.tokens
-
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    def live(self) -> Tensor:
-        """(M, R) bool: the slots in use."""
-        return torch.stack([layer.live for layer in self.layers])
-
-    def ranks(self) -> list[int]:
-        """The rank of every module, from the host's copy: no device sync."""
-        return [layer.rank for layer in self.layers]
-
-    def limits(self, minimum: int, maximum: int | None) -> Limits:
-        """Bounds on ranks: ``maximum`` is cut to R and to each layer's min(d_in, d_out)."""
-        top = self.slots if maximum is None else min(maximum, self.slots)
-        sizes = [min(top, layer.base.in_features, layer.base.out_features) for layer in self.layers]
-        device = self.layers[0].live.device
-        return Limits(torch.full((len(self),), minimum, device=device), torch.tensor(sizes, device=device))
-
-    def watch(self) -> None:
-        """Let every backward pass sum the activation energies."""
-        for layer in self.layers:
-            layer.watch()
-
-    def take_energies(self) -> Tensor:
-        """(M, R) float32: ``||X A[i,:]^T||^2`` over all calls, tokens, micro-batches and processes since the
-        last time, which are forgotten here."""
-        zero = torch.zeros(self.slots, device=self.layers[0].live.device)
-        board = torch.stack([_taken(layer, zero) for layer in self.layers])
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(board)
-        return board
-
-    def stacks(self, name: str, gradients: bool = False) -> list[Stack]:
-        """Parameter ``name`` of all modules, or its gradient, stacked by shape."""
-        if name not in self._groups:
-            self._groups[name] = self._by_shape(name)
-        stacks = []
-        for rows, layers in self._groups[name]:
-            tensors = [getattr(layer, name) for layer in layers]
-            if gradients:
-                tensors = [torch.zeros_like(t) if t.grad is None else t.grad for t in tensors]
-            stacks.append(Stack(rows, torch.stack(tensors).detach()))
-        return stacks
-
-    def _by_shape(self, name: str) -> list[tuple[Tensor, list[AdaptedLinear]]]:
-        shapes: dict[torch.Size, list[int]] = {}
-        for row, layer in enumerate(self.layers):
-            shapes.setdefault(getattr(layer, name).shape, []).append(row)
-        device = self.layers[0].live.device
-        return [
-            (torch.tensor(rows, device=device), [self.layers[row] for row in rows])
-            for rows in shapes.values()
-        ]
-
-
-def _taken(layer: AdaptedLinear, zero: Tensor) -> Tensor:
-    if layer.probe is None or layer.probe.grad is None:
-        return zero
-    energy, layer.probe.grad = layer.probe.grad, None
-    return energy
+__all__ = ["Adapters", "Reading", "Stack"]
 
 
 class Reading:
@@ -134,7 +35,7 @@ class Reading:
     @property
     def device(self) -> torch.device:
         """Where the boards live."""
-        return self._adapters.layers[0].live.device
+        return self._adapters.device
 
     def activation(self) -> Tensor:
         """(M, R) float32: ``||X A[i,:]^T||_2`` over all tokens of the step (HeBiRA Eq. 4)."""
@@ -153,6 +54,13 @@ class Reading:
     def gradient_norm(self, name: str) -> Tensor:
         """(M, R) float32: the L2 norm of dLoss/d``name``, per slot (HeBiRA Eq. 5 for ``B``)."""
         return self.board(self._adapters.stacks(name, gradients=True), _row_norms)
+
+    def update_norm(self) -> Tensor:
+        """(M, R) float32: the Frobenius norm of each direction's share of the update, ``|P_i| |A_i|``: its
+        singular value, where the directions are singular triplets."""
+        layers = self._adapters.layers
+        ups = torch.stack([layer.up().detach().float().norm(dim=1) for layer in layers])
+        return ups * self.board(self.stacks("A"), _row_norms)
 
     def core_norm(self) -> Tensor:
         """(M,) float32: the Frobenius norm of each module's core: ``||L + U||_F`` or ``||e||_2`` over live

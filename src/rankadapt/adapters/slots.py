@@ -3,20 +3,24 @@
 The live slots of a module are its first ``rank`` rows. A change removes rows, closes the gaps in order (so
 that slots stay sorted by age), and draws new rows behind the survivors. The same permutation is applied to
 parameters, to their optimizer state, and, by the caller, to whatever else is kept per slot.
+
+That is storage ``fresh``. What is cut off may also wait with its weights (``aside``), or stay where it is and
+go on training (``in_place``): see :data:`rankadapt.boards.Storage`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rankadapt.adapters.linear import AdaptedLinear
+from rankadapt.adapters.linear import RESERVE_CORE, AdaptedLinear
 from rankadapt.adapters.reading import Adapters
-from rankadapt.boards import Change, Moves, plan
+from rankadapt.boards import Change, Moves, plan, stay
 
 OptimizerReset = Literal["changed", "new", "all", "none"]
 """Whose AdamW state starts anew at an event:
@@ -31,6 +35,7 @@ OptimizerReset = Literal["changed", "new", "all", "none"]
   ablation: a new direction is kicked, its first update is up to ``(1-b1)/sqrt(1-b2)`` times the learning
   rate, 3.2 with AdamW's defaults.
 """
+SECOND_MOMENTS = frozenset({"exp_avg_sq", "max_exp_avg_sq"})
 
 
 @torch.no_grad()
@@ -42,57 +47,175 @@ def apply(
     Args:
         change: within the limits of the modules.
         optimizer: whose state follows; None if there is none.
-        reset: whose optimizer state starts anew.
+        reset: whose optimizer state starts anew (nothing is new under ``in_place``: no state is touched).
         seed: of the new directions: a function of run and step, equal on every process.
 
     Returns:
         The moves, for boards kept elsewhere.
     """
-    moves = plan(adapters.live(), change)
-    for row in moves.changed:
-        _rearrange(
-            adapters.layers[row], moves.source[row], moves.born[row], optimizer, reset, seed * 65_537 + row
-        )
+    live, storage = adapters.live(), adapters.storage
+    if storage == "in_place":
+        return _mask(adapters, live, change)
+    moves = plan(live, change)
+    carry_out = _set_aside if storage == "aside" else _rearrange
+    for row, kept, births in zip(moves.changed, moves.kept, moves.births, strict=True):
+        event = _Event(moves.source[row], kept, births, optimizer, reset, seed * 65_537 + row)
+        carry_out(adapters.layers[row], event)
     if reset == "all":
         for layer in adapters.layers:
             _restart(optimizer, layer.slot_parameters().values())
     return moves
 
 
-def _rearrange(
-    layer: AdaptedLinear,
-    source: Tensor,
-    born: Tensor,
-    optimizer: Optimizer | None,
-    reset: OptimizerReset,
-    seed: int,
-) -> None:
-    survivors = bool((source >= 0).any())
+@dataclass(frozen=True)
+class _Event:
+    """What happens to one module: its slots come from ``source`` (R,); ``kept`` stay, ``births`` follow."""
+
+    source: Tensor
+    kept: int
+    births: int
+    optimizer: Optimizer | None
+    reset: OptimizerReset
+    seed: int
+
+    @property
+    def new(self) -> slice:
+        return slice(self.kept, self.kept + self.births)
+
+    @property
+    def rank(self) -> int:
+        return self.kept + self.births
+
+    def restarts(self) -> bool:
+        return self.reset == "changed" or (self.reset == "new" and not self.kept)
+
+
+def _rearrange(layer: AdaptedLinear, event: _Event) -> None:
+    if layer.form.reserve:
+        return _promote(layer, event)
+    lost = event.kept < layer.rank
+    inherited = layer.options.scale(layer.rank, layer.initial_rank, layer.slots)
     for index, (name, parameter) in enumerate(layer.slot_parameters().items()):
-        draw = layer.form.newborn[name]
-        new = layer.form.draw(
-            draw, int(born.sum()), tuple(parameter.shape[1:]), layer.form.new_std, seed * 8 + index
-        )
-        parameter.copy_(_pick(parameter, source))
-        parameter[born] = new.to(parameter)
-        for key, state in _row_states(optimizer, parameter):
-            picked = _pick(state, source)
-            if reset == "new" and key in SECOND_MOMENTS and survivors:
-                picked[born] = picked[source >= 0].mean(0)
-            state.copy_(picked)
-    layer.live.copy_((source >= 0) | born)
-    layer.refresh()
-    if reset == "changed" or (reset == "new" and not survivors):
+        square = name in layer.form.square
+        if lost:
+            parameter.copy_(_pick(parameter, event.source, square))
+        _draw(layer, index, name, parameter, event)
+        if not event.restarts():
+            for key, state in _row_states(event.optimizer, parameter):
+                state.copy_(_pick(state, event.source, square))
+                _settle(key, state, event)
+    layer.resize(event.rank)
+    if layer.form.new_direction == "preserving" and event.kept:
+        outgoing = layer.slot_parameters()[layer.form.outgoing]
+        outgoing[: event.kept] *= inherited / layer.options.scale(event.rank, layer.initial_rank, layer.slots)
+    if event.restarts():
+        _restart(event.optimizer, layer.slot_parameters().values())
+
+
+def _promote(layer: AdaptedLinear, event: _Event) -> None:
+    """Growth where directions train ahead: the reserve goes live as it is, and a new one is drawn behind."""
+    if event.kept < layer.rank:
+        raise RuntimeError("a form with a reserve only grows")
+    behind = slice(event.kept + layer.form.reserve, event.rank + layer.form.reserve)
+    fresh = _Event(event.source, behind.start, event.births, event.optimizer, event.reset, event.seed)
+    for index, (name, parameter) in enumerate(layer.slot_parameters().items()):
+        _draw(layer, index, name, parameter, fresh)
+        for key, state in _row_states(event.optimizer, parameter):
+            _settle(key, state, fresh)
+    layer.slot_parameters()[layer.form.outgoing][event.new] = layer.ahead[event.new]
+    layer.ahead[event.new] = 0
+    layer.ahead[behind] = RESERVE_CORE
+    layer.resize(event.rank)
+
+
+def _set_aside(layer: AdaptedLinear, event: _Event) -> None:
+    """The prefix grows or shrinks; what leaves it waits with its weights."""
+    for name, parameter in layer.slot_parameters().items():
+        waiting = getattr(layer, f"aside_{name}")
+        waiting[event.rank : layer.rank] = parameter[event.rank : layer.rank]
+        parameter[event.rank : layer.rank] = 0
+        parameter[event.new] += waiting[event.new]
+        waiting[event.new] = 0
+        for key, state in _row_states(event.optimizer, parameter):
+            state[event.rank : layer.rank] = 0
+            _settle(key, state, event)
+    layer.resize(event.rank)
+    if event.restarts():
+        _restart(event.optimizer, layer.slot_parameters().values())
+
+
+def _mask(adapters: Adapters, live: Tensor, change: Change) -> Moves:
+    after = live & ~change.pruned if change.revived is None else live & ~change.pruned | change.revived
+    moves = stay(live, change)
+    for row, rank in zip(moves.changed, moves.kept, strict=True):
+        adapters.layers[row].live.copy_(after[row])
+        adapters.layers[row].resize(rank, prefix=False)
+    hold(adapters)
+    return moves
+
+
+@torch.no_grad()
+def hold(adapters: Adapters) -> None:
+    """Set the cores of dead slots to zero, under ``in_place``: they may have regrown since the last event."""
+    layers = adapters.layers
+    cores = [layer.slot_parameters()[layer.form.outgoing] for layer in layers]
+    masks = [layer.live.view(-1, *[1] * (core.dim() - 1)) for layer, core in zip(layers, cores, strict=True)]
+    for core, mask in zip(cores, masks, strict=True):
+        core.mul_(mask)
+
+
+@torch.no_grad()
+def drop_reserves(adapters: Adapters) -> None:
+    """Let go of the directions that train ahead, once the budget is spent (IncreLoRA)."""
+    for layer in adapters.layers:
+        for parameter in layer.slot_parameters().values():
+            parameter[layer.rank :] = 0
+        layer.ahead.zero_()
+        layer.refresh()
+
+
+@torch.no_grad()
+def rotate(adapters: Adapters, optimizer: Optimizer | None) -> None:
+    """Write every module's update as its singular triplets, largest first: the same update, now cut with the
+    least error by dropping the last ones. The optimizer starts anew: its moments were for other factors."""
+    for layer in adapters.layers:
+        U, S, V = singular_triplets(layer.A[: layer.rank], layer.up()[: layer.rank])
+        layer.form.place(layer.slot_parameters(), U, S / layer.scale, V)
         _restart(optimizer, layer.slot_parameters().values())
 
 
-SECOND_MOMENTS = frozenset({"exp_avg_sq", "max_exp_avg_sq"})
+def singular_triplets(A: Tensor, P: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """U (d_out, r), S (r,), V (r, d_in) of ``P^T A``, for A (r, d_in) and P (r, d_out), at the cost of r."""
+    Qa, Ra = torch.linalg.qr(A.float().t())
+    Qp, Rp = torch.linalg.qr(P.float().t())
+    U, S, V = torch.linalg.svd(Rp @ Ra.t())
+    return Qp @ U, S, V @ Qa.t()
 
 
-def _pick(values: Tensor, source: Tensor) -> Tensor:
-    """Rows of ``values`` (R, ...) by ``source`` (R,), zero where it is -1."""
+def _draw(layer: AdaptedLinear, index: int, name: str, parameter: nn.Parameter, event: _Event) -> None:
+    if not event.births:
+        return
+    form = layer.form
+    new = form.draw(
+        form.births()[name], event.births, tuple(parameter.shape[1:]), form.new_std, event.seed * 8 + index
+    )
+    parameter[event.new] = new.to(parameter)
+    if name in form.square:
+        parameter.copy_(form.trimmed(name, parameter))
+
+
+def _settle(key: str, state: Tensor, event: _Event) -> None:
+    """The moments of new rows, which hold nothing yet."""
+    state[event.new] = 0
+    if event.reset == "new" and key in SECOND_MOMENTS and event.kept:
+        state[event.new] = state[: event.kept].mean(0)
+
+
+def _pick(values: Tensor, source: Tensor, square: bool) -> Tensor:
+    """Rows of ``values`` (R, ...) by ``source`` (R,), zero where it is -1; the columns too if ``square``."""
     alive = (source >= 0).view(-1, *[1] * (values.dim() - 1))
-    return values[source.clamp(min=0)] * alive
+    picked = values[source.clamp(min=0)] * alive
+    return _pick(picked.t(), source, square=False).t() if square else picked
 
 
 def _row_states(optimizer: Optimizer | None, parameter: nn.Parameter) -> Iterator[tuple[str, Tensor]]:

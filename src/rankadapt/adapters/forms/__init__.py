@@ -3,5 +3,6 @@
 from rankadapt.adapters.forms.ba import BA
 from rankadapt.adapters.forms.base import Form
 from rankadapt.adapters.forms.bea import BEA
+from rankadapt.adapters.forms.tri import Tri
 
-__all__ = ["BA", "BEA", "Form"]
+__all__ = ["BA", "BEA", "Form", "Tri"]

@@ -17,9 +17,16 @@ class BA(Form):
 
     initial: ClassVar[Mapping[str, Draw]] = {"A": "kaiming", "B": "zero"}
     newborn: ClassVar[Mapping[str, Draw]] = {"A": "gaussian", "B": "zero"}
+    preserving: ClassVar[Mapping[str, Draw]] = newborn
+    outgoing: ClassVar[str] = "B"
 
-    def shapes(self, d_in: int, d_out: int) -> dict[str, tuple[int, ...]]:
+    def shapes(self, d_in: int, d_out: int, slots: int) -> dict[str, tuple[int, ...]]:
         return {"A": (d_in,), "B": (d_out,)}
 
     def up(self, slots: Mapping[str, Tensor], scale: Tensor) -> Tensor:
         return slots["B"] * scale
+
+    def place(self, slots: Mapping[str, Tensor], U: Tensor, S: Tensor, V: Tensor) -> None:
+        root = S.sqrt()[:, None]
+        slots["A"][: len(S)] = root * V
+        slots["B"][: len(S)] = root * U.t()

@@ -25,8 +25,10 @@ class BEA(Form):
 
     initial: ClassVar[Mapping[str, Draw]] = {"A": "gaussian", "B": "gaussian", "e": "zero"}
     newborn: ClassVar[Mapping[str, Draw]] = {"A": "gaussian", "B": "gaussian", "e": "gaussian"}
+    preserving: ClassVar[Mapping[str, Draw]] = initial
+    outgoing: ClassVar[str] = "e"
 
-    def shapes(self, d_in: int, d_out: int) -> dict[str, tuple[int, ...]]:
+    def shapes(self, d_in: int, d_out: int, slots: int) -> dict[str, tuple[int, ...]]:
         return {"A": (d_in,), "B": (d_out,), "e": ()}
 
     def up(self, slots: Mapping[str, Tensor], scale: Tensor) -> Tensor:
@@ -34,3 +36,6 @@ class BEA(Form):
 
     def core(self, slots: Mapping[str, Tensor]) -> Tensor | None:
         return slots["e"]
+
+    def place(self, slots: Mapping[str, Tensor], U: Tensor, S: Tensor, V: Tensor) -> None:
+        slots["A"][: len(S)], slots["B"][: len(S)], slots["e"][: len(S)] = V, U.t(), S
