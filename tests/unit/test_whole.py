@@ -249,6 +249,27 @@ def test_only_blocks_with_a_target_are_adapted() -> None:
     assert places == [f"bert.encoder.layer.1.{p}.dropout" for p in ("attention.output", "output")]
 
 
+def test_the_places_of_a_vision_transformer() -> None:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    torch.manual_seed(0)
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    config = ViTConfig(**size, image_size=8, patch_size=4)
+    images, places = torch.randn(2, 3, 8, 8), {}
+    for form in (Houlsby(size=5), Series(size=5), Parallel(size=5)):
+        model: Any = ViTForImageClassification(config).eval().requires_grad_(False)
+        expected = model(images).logits
+        linears: Any = matching(model, ["*.attention.q_proj"], "t")
+        form.install(model, linears, RANK, 0)
+        torch.testing.assert_close(model(images).logits, expected, rtol=0, atol=1e-4)
+        names = [n for n, m in model.named_modules() if isinstance(m, Attached)]
+        places[type(form).__name__] = [n.split(".", 3)[3] for n in names if ".0." in n]
+    assert places["Houlsby"] == ["attention.o_proj", "mlp.fc2"]
+    assert places["Series"] == ["mlp.fc2"]
+    assert places["Parallel"] == ["mlp.fc1", "mlp.fc2"]
+    assert Pfeiffer().problems("vit", [])
+
+
 def test_layer_norms_are_trained_if_so_said() -> None:
     norms = {n for n in dict(bert().named_parameters()) if "LayerNorm" in n}
     for form in (Houlsby(size=5), Pfeiffer(size=5, train_layer_norms=True)):

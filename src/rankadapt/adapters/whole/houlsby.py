@@ -5,10 +5,10 @@ its dropout, before the residual and the layer norm.
 
 Where this differs from the paper or its code, and why:
 
-- BART's dropout there is a function call, not a module, and LLaMA has none: the bottleneck then follows the
-  projection itself.
+- BART's dropout there is a function call, ViT's is one module for both places, and LLaMA has none: the
+  bottleneck then follows the projection itself.
 - Blocks with cross-attention get no third bottleneck: the paper has encoders only.
-- LLaMA has no norm after the projection; the bottleneck still sits before the residual.
+- LLaMA and ViT have no norm after the projection; the bottleneck still sits before the residual.
 
 The LoRA and AdaLoRA repositories run it with ``activation=swish`` and frozen layer norms.
 """
@@ -59,12 +59,12 @@ class Houlsby(Nonlinear):
         bottleneck = Bottleneck(
             d, d, self.size, self.activation, "truncated", self.std, True, seed, linear.weight.device
         )
-        beside = f"{place.rpartition('.')[0]}.dropout"
-        path = beside if isinstance(_find(model, beside), nn.Dropout) else place
+        path = _after_dropout(model, place)
         replace_module(model, path, Attached(model.get_submodule(path), bottleneck, "output"))
 
 
-def _find(model: nn.Module, path: str) -> nn.Module | None:
-    """The dropout of DeBERTa may be of another class; then the projection is the place."""
-    parent, _, child = path.rpartition(".")
-    return getattr(model.get_submodule(parent), child, None)
+def _after_dropout(model: nn.Module, place: str) -> str:
+    """The path of the dropout that BERT and its like put directly after a projection, else of that itself."""
+    parent, _, _ = place.rpartition(".")
+    own = getattr(model.get_submodule(parent), "dropout", None)
+    return f"{parent}.dropout" if place.endswith("output.dense") and isinstance(own, nn.Dropout) else place

@@ -22,7 +22,7 @@ from rankadapt.adapters.whole.bottleneck import Activation, Bottleneck, Nonlinea
 from rankadapt.adapters.whole.places import PRE_NORM, Block, adapted_blocks, replace_module
 from rankadapt.errors import ModelError, Problem
 
-NO_POST_NORM = (*PRE_NORM, "llama", "mistral", "gemma", "gemma2", "qwen2", "qwen3", "phi3")
+NO_POST_NORM = (*PRE_NORM, "llama", "mistral", "gemma", "gemma2", "qwen2", "qwen3", "phi3", "vit")
 
 
 class TwiceNormed(nn.Module):

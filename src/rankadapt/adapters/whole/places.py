@@ -30,8 +30,9 @@ FAMILIES = (
     Family("attention.output.dense", ("intermediate.dense",), "output.dense", "output.LayerNorm"),
     Family("self_attn.out_proj", ("fc1",), "fc2", "final_layer_norm"),
     Family("self_attn.o_proj", ("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj", None),
+    Family("attention.o_proj", ("mlp.fc1",), "mlp.fc2", None),
 )
-"""BERT, RoBERTa, DeBERTa; BART; LLaMA and its like."""
+"""BERT, RoBERTa, DeBERTa; BART; LLaMA and its like; ViT."""
 
 PRE_NORM = ("mbart", "pegasus", "opt", "plbart", "m2m_100")
 """Model types with BART's names whose ``final_layer_norm`` comes before the feed-forward layers instead."""
@@ -58,7 +59,7 @@ def adapted_blocks(model: nn.Module, targets: Iterable[str]) -> list[Block]:
     if not found:
         known = ", ".join(family.ffn_out for family in FAMILIES)
         reason = f"no target is in a transformer block whose layers are known (ending in {known})"
-        raise ModelError(Problem("model.targets", None, reason, "use a BERT-, BART- or LLaMA-like model"))
+        raise ModelError(Problem("model.targets", None, reason, "use a model like BERT, BART, LLaMA or ViT"))
     return found
 
 
