@@ -17,7 +17,7 @@ Storage = Literal["fresh", "aside", "in_place"]
 
 - ``fresh``: a dead slot is zero, optimizer state too; a new direction is drawn anew.
 - ``aside``: all R slots are drawn at injection; the live ones are a prefix; what is cut off is set aside
-  with its weights and comes back with them (La-LoRA). A change's ``pruned`` slots are then the last live ones.
+  with its weights and comes back with them (La-LoRA). A change then prunes the last live slots.
 - ``in_place``: every slot goes on training where it stands; at an event the cores of the dead ones are set
   to zero, from where they may regrow until the next (AdaLoRA).
 """

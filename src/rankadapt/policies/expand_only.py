@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ class ExpandOnly(FixedSize):
     """Adds ``k`` directions per event. From the same initial rank as the others (Table 8) it ends with more;
     ``budget.match=final`` starts it with fewer, so that it ends with the budget (Table 14)."""
 
+    prunes: ClassVar[bool] = False
+
     def __call__(self, scores: Tensor, live: Tensor, limits: Limits, event: Event) -> Change:
         worth = module_worth(scores, live, self.aggregator)
         return Change(torch.zeros_like(live), deal(worth, limits.maximum - live.sum(1), self.k))
@@ -23,5 +26,5 @@ class ExpandOnly(FixedSize):
     def growth(self, events: int) -> int:
         return self.k * events
 
-    def reach(self, rank: int, events: int, modules: int) -> int:
+    def reach(self, rank: int, events: int, modules: int, budget: int = 0) -> int:
         return rank + events * most_dealt(self.k, modules)

@@ -28,11 +28,16 @@ class FixedSize(Policy):
     k: Annotated[int, Gt(0)] = 12
     aggregator: Aggregator = "min"
 
-    def problems(self, budget: int) -> list[Problem]:
-        if self.k < budget:
-            return []
-        reason = f"moves as many directions per event as there are ({budget})"
-        return [Problem("policy.k", self.k, reason, f"choose policy.k well below {budget}")]
+    def problems(self, budget: int, modules: int | None = None) -> list[Problem]:
+        return too_many(self.k, budget)
+
+
+def too_many(k: int, budget: int) -> list[Problem]:
+    """The problem of moving all ``budget`` directions at once, if ``k`` is that large."""
+    if k < budget:
+        return []
+    reason = f"moves as many directions per event as there are ({budget})"
+    return [Problem("policy.k", k, reason, f"choose policy.k well below {budget}")]
 
 
 def most_dealt(k: int, modules: int) -> int:
