@@ -324,9 +324,16 @@ def _roberta() -> list[Figure]:
         row("La-LoRA", "0.3 M", LORA_R8, "A, B of q, v; r at most 8", QV),
         row("AdaLoRA", "0.3 M", BEA_R8, "A, B, e of q, v; r 8 at the end", QV),
         row("DoRA", "0.3 M", DORA_R8, "A, B, magnitude of q, v; r 8", QV),
-        row("LoRA-FA", "1.8 M", LORA_FA_R8, "B of q, v; r 8", QV, why=f"{no_rank} 1.8 is r 64 and the head"),
-        row("MiLoRA", "0.1 M", LORA_R8, "A, B of q, v; r 8", QV, why=f"{no_rank} 0.1 is r 4"),
-        row("RandLoRA", "0.8 M", randlora, "r 64, 12 bases", why=f"{no_rank} 0.8 is r 58 to 60"),
+        row(
+            "LoRA-FA",
+            "1.8 M",
+            LORA_FA_R8,
+            "B of q, v; r 8",
+            QV,
+            why=f"{no_rank} 1.8 is, e.g., r 64 and the head",
+        ),
+        row("MiLoRA", "0.1 M", LORA_R8, "A, B of q, v; r 8", QV, why=f"{no_rank} 0.1 is r 2 to 4"),
+        row("RandLoRA", "0.8 M", randlora, "r 64, 12 bases", why=f"{no_rank} 0.8 is r 55 to 63"),
     ]
 
 
