@@ -33,8 +33,10 @@ SMALL = [
 ]
 """Twelve steps on a tiny BERT: a second."""
 
-RANK_EVENTS = ["schedule.t_i=2", "schedule.delta_t=2", "schedule.t_f=2", "policy.k=3"]
+RANK_EVENTS = ["schedule.t_i=2", "schedule.delta_t=2", "schedule.t_f=2"]
 """Events after steps 4, 6, 8 and 10, for methods that move ranks."""
+FEW = {"k": 3, "top_h": 5}
+"""Directions or modules per event: there are only twelve modules."""
 
 
 def composed(*overrides: str) -> dict[str, Any]:
@@ -51,7 +53,10 @@ def small(method: str, *overrides: str) -> RunConfig:
     config = parse(composed(f"method={method}", *SMALL, *overrides))
     if not config.policy.moves_ranks:
         return config
-    return parse(composed(f"method={method}", *SMALL, *RANK_EVENTS, *overrides))
+    few = [
+        f"policy.{key}={value}" for key, value in FEW.items() if getattr(config.policy, key, None) is not None
+    ]
+    return parse(composed(f"method={method}", *SMALL, *RANK_EVENTS, *few, *overrides))
 
 
 def run_small(directory: Path, method: str, *overrides: str) -> dict[str, Any]:

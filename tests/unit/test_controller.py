@@ -133,7 +133,8 @@ def test_the_policy_is_told_where_it_is() -> None:
             return Change.none(live)
 
     Run(Spy()).go(1, TOTAL)
-    assert events == [Event(i, 4, 10 + 6 * i, TOTAL) for i in range(4)]
+    told = [(e.index, e.count, e.step, e.total, e.first, e.last, e.budget) for e in events]
+    assert told == [(i, 4, 10 + 6 * i, TOTAL, 4, 30, 15) for i in range(4)]
 
 
 def test_trace_has_the_start_every_event_and_the_end() -> None:
@@ -209,7 +210,7 @@ def test_state_is_small_and_plain() -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     assert buffer.tell() < 20_000
-    assert set(state) == {"scorer", "trace"}
+    assert set(state) == {"taken", "scorer", "policy", "trace"}
 
 
 def test_the_seed_decides_the_new_directions_and_nothing_else() -> None:

@@ -3,7 +3,7 @@
 from rankadapt.adapters.adaptation import Adaptation, Whole
 from rankadapt.adapters.combine import Add, Combine, DoRA, HiRA
 from rankadapt.adapters.forms import BA, BEA, Form, Tri
-from rankadapt.adapters.initial import Init, MiLoRA, PiSSA
+from rankadapt.adapters.initial import EVA, Init, MiLoRA, PiSSA
 from rankadapt.adapters.inject import inject, merge_and_unload, spread
 from rankadapt.adapters.linear import AdaptedLinear, adapted_layers
 from rankadapt.adapters.options import AdapterOptions
@@ -13,6 +13,7 @@ from rankadapt.adapters.reading import Adapters, Reading
 __all__ = [
     "BA",
     "BEA",
+    "EVA",
     "Adaptation",
     "AdaptedLinear",
     "AdapterOptions",

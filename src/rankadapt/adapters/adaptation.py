@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from rankadapt.errors import Problem
 
@@ -51,6 +51,11 @@ class Whole(Adaptation, ABC):
         """What speaks against this adaptation for a ``transformers`` model type (``bert``, ``deberta-v2``,
         ``bart``, ``llama``): known before any weight is read."""
         return []
+
+    def folded(self, model: nn.Module) -> dict[str, tuple[Tensor, Tensor]] | None:
+        """Module path -> ``A`` (r, d_in) and ``B`` (d_out, r) with ``ΔW = B A``, if the update is of that
+        kind; else None."""
+        return None
 
     def merge(self, model: nn.Module) -> nn.Module:
         """The plain model with the adaptation in its weights.

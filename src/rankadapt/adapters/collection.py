@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -71,11 +72,15 @@ class Adapters:
         """The rank of every module, from the host's copy: no device sync."""
         return [layer.rank for layer in self.layers]
 
+    @property
+    def reserves(self) -> bool:
+        """Whether directions train ahead of the live ones."""
+        return any(layer.reserves for layer in self.layers)
+
     def blocks(self) -> list[int]:
         """The transformer block of every module, counted from 0 in model order: what its path has up to and
         with the first number. A module outside all blocks is one of its own."""
-        seen: dict[str, int] = {}
-        return [seen.setdefault(block_of(name), len(seen)) for name in self.names]
+        return block_numbers(self.names)
 
     def parameter_costs(self) -> list[int]:
         """What one direction of each module takes of trainable parameters."""
@@ -152,6 +157,12 @@ class Adapters:
                 for rows in shapes.values()
             ]
         return self._groups[name]
+
+
+def block_numbers(paths: Iterable[str]) -> list[int]:
+    """The transformer block of every module path, counted from 0 in the order given."""
+    seen: dict[str, int] = {}
+    return [seen.setdefault(block_of(path), len(seen)) for path in paths]
 
 
 def block_of(path: str) -> str:

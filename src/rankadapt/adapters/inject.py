@@ -35,6 +35,18 @@ def matching(model: nn.Module, patterns: Iterable[str], where: str) -> dict[str,
     return {n: m for n, m in modules.items() if n and any(fnmatchcase(n, p) for p in patterns)}
 
 
+def linear_targets(model: nn.Module, patterns: Iterable[str]) -> dict[str, nn.Linear]:
+    """The linear layers of ``model`` whose path fits a pattern, in model order.
+
+    Raises:
+        ModelError: a pattern fits nothing, or something else than an ``nn.Linear``.
+    """
+    found = matching(model, patterns, "targets")
+    if problems := [p for name, module in found.items() for p in _misfits(name, module, 0, 0)]:
+        raise ModelError(problems)
+    return {name: m for name, m in found.items() if isinstance(m, nn.Linear)}
+
+
 def spread(total: int, modules: int) -> list[int]:
     """``total`` directions over ``modules`` as evenly as whole numbers allow; the first get what is left."""
     each, left = divmod(total, modules)

@@ -124,7 +124,7 @@ class AdaptedLinear(Mergeable):
         """How many leading slots take part in a forward pass."""
         if self.storage == "in_place":
             return self.slots
-        held = min(self.rank + (self.form.reserve if self._reserves else 0), self.slots)
+        held = min(self.rank + (self.form.reserve if self.reserves else 0), self.slots)
         return held if self.window is None or not self.training else min(self.window, held)
 
     def set_window(self, window: int | None, learn_from: int = 0) -> None:
@@ -143,10 +143,10 @@ class AdaptedLinear(Mergeable):
 
     def refresh(self) -> None:
         """Bring the host's copy of the rank, and the scale, in line with ``live``. Syncs the device."""
-        self._reserves = self.form.reserve > 0
+        self.reserves = self.form.reserve > 0
         if self.live.device.type == "meta":
             return
-        self._reserves = self._reserves and bool(self.ahead.any())
+        self.reserves = self.reserves and bool(self.ahead.any())
         self.resize(int(self.live.sum()), prefix=False)
 
     def watch(self, activations: bool = True, inputs: bool = False, update: bool = False) -> None:
@@ -170,7 +170,7 @@ class AdaptedLinear(Mergeable):
     def up(self) -> Tensor:
         """``P`` (R, d_out) with ``ΔW = P^T A``: scale and core are folded in."""
         slots: Mapping[str, Tensor] = self.slot_parameters()
-        if self._reserves:
+        if self.reserves:
             core = torch.where(self.ahead > 0, self.ahead, slots["e"])
             slots = {**slots, "e": core}
         scale = self.window_scale if self.window is not None and self.training else self.scale

@@ -1,8 +1,8 @@
 """The controller: watches every step, changes ranks when the schedule says so.
 
     forward, backward
-      observe()            gradients of the whole step, weights before it  -> scorer
-    optimizer.step()
+      observe()            gradients of the whole step, weights before it  -> penalty, scorer
+    optimizer.step
       adjust(step)         if the timetable fires: policy -> slots -> trace
 
 Plain PyTorch. Its hosts (the Lightning callback, the transformers callback, :func:`rankadapt.control.attach`)
@@ -11,53 +11,34 @@ only call these two, so that nobody can forget them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import torch.distributed as dist
-from annotated_types import Ge, Gt
 from torch import Tensor
 from torch.optim import Optimizer
 
 from rankadapt.adapters import slots
+from rankadapt.adapters.penalty import Penalty
 from rankadapt.adapters.reading import Adapters, Reading
-from rankadapt.adapters.slots import OptimizerReset
 from rankadapt.boards import Change, Event, Limits
+from rankadapt.control.options import ControlOptions
+from rankadapt.control.refusals import refuse_broken_limits, refuse_nonfinite, refuse_overfull
 from rankadapt.control.schedule import Schedule, Timetable
 from rankadapt.control.trace import Trace
-from rankadapt.errors import ConfigError, Problem, TrainingError
 from rankadapt.policies import Policy
 from rankadapt.scorers import Scorer
-
-
-@dataclass(kw_only=True)
-class ControlOptions:
-    """How rank changes are carried out.
-
-    Attributes:
-        min_rank: no module falls below it (PE-DyRA; HeBiRA is silent).
-        max_rank: no module rises above it; None for no limit but the slots.
-        optimizer_reset: whose AdamW state starts anew, see :data:`rankadapt.adapters.slots.OptimizerReset`.
-        count_padding: whether padding tokens count in activation energies.
-        seed: of the new directions.
-    """
-
-    min_rank: Annotated[int, Ge(0)] = 1
-    max_rank: Annotated[int, Gt(0)] | None = None
-    optimizer_reset: OptimizerReset = "changed"
-    count_padding: bool = True
-    seed: int = 0
 
 
 class Controller:
     """Drives the ranks of ``adapters``.
 
     Args:
-        adapters: of the model that is trained.
-        scorer: fills the board of scores; None if ``policy`` never moves a rank.
+        adapters: of the model that is trained, injected with the policy's ``storage``.
         policy: decides.
+        scorer: fills the board of scores; None if ``policy`` never moves a rank.
         schedule: when; None if ``policy`` never moves a rank.
         options: how.
+        penalty: added to the gradients of every step; None for none.
     """
 
     def __init__(
@@ -67,21 +48,37 @@ class Controller:
         scorer: Scorer | None = None,
         schedule: Schedule | None = None,
         options: ControlOptions | None = None,
+        penalty: Penalty | None = None,
     ):
         self.adapters, self.policy, self.options = adapters, policy, options or ControlOptions()
+        self.penalty, self.penalty_value = penalty, None
         self.moves = policy.moves_ranks
         if self.moves and (scorer is None or schedule is None):
             raise TypeError(f"{type(policy).__name__} moves ranks: it needs a scorer and a schedule")
+        if self.moves and adapters.storage != policy.storage:
+            raise TypeError(f"inject(..., storage={policy.storage!r}) is what {type(policy).__name__} needs")
         self.scorer, self.schedule = (scorer, schedule) if self.moves else (None, None)
+        self.budget = self.options.budget or self._spent()
         self.trace = Trace(adapters.names)
         self.timetable: Timetable | None = None
-        if self.scorer is not None and self.scorer.reads_activations:
-            adapters.watch()
+        self.taken = 0
+        self._skipped = False
+        self._watch(True)
+
+    penalty_value: Tensor | None
+    """The penalty of the last step, on the device; None before the first or without one."""
 
     @property
     def limits(self) -> Limits:
         """Bounds on the ranks, on the device that the adapters are on now."""
-        return self.adapters.limits(self.options.min_rank, self.options.max_rank)
+        options = self.options
+        return self.adapters.limits(options.min_rank, options.max_rank, options.unit == "parameters")
+
+    def _spent(self) -> int:
+        costs = [1] * len(self.adapters)
+        if self.options.unit == "parameters":
+            costs = self.adapters.parameter_costs()
+        return sum(rank * cost for rank, cost in zip(self.adapters.ranks(), costs, strict=True))
 
     def start(self, total_steps: int) -> None:
         """Lay the schedule over a run of ``total_steps`` optimizer steps.
@@ -90,20 +87,25 @@ class Controller:
             ConfigError: it would never fire, or a module is above its maximum rank already.
         """
         if self.schedule is not None:
-            self._refuse_overfull()
-            self.timetable = self.schedule.over(total_steps)
+            refuse_overfull(self.adapters, self.limits)
+            self.timetable = self.schedule.over(total_steps, self.policy.closes)
         if not self.trace.rows:  # not when a run goes on
             self.trace.mark(0, self.adapters.ranks())
+            if self.scorer is not None:
+                self.scorer.begin(Reading(self.adapters))
+        self._set_window()
 
     def observe(self) -> None:
         """Take in the gradients of one whole optimizer step, before the optimizer uses them."""
-        if self.scorer is not None:
-            self.scorer.update(Reading(self.adapters))
+        self._skipped = False
+        if self.penalty is not None:
+            self.penalty_value = self.penalty.add_gradients(self.adapters)
+        self._score("before_step", self.taken + 1)
 
     def skip(self) -> None:
         """Forget a step that the optimizer will not take (its gradients overflowed in fp16)."""
-        if self.scorer is not None and self.scorer.reads_activations:
-            self.adapters.take_energies()
+        self._skipped = True
+        self.adapters.forget()
 
     def adjust(self, step: int, optimizer: Optimizer | None) -> Change | None:
         """Change ranks if the timetable fires after optimizer step ``step`` (from 1).
@@ -114,18 +116,16 @@ class Controller:
         Raises:
             TrainingError: a score is not finite.
         """
-        if self.timetable is None or self.scorer is None or not self.timetable.fires(step):
-            return None
-        live, scores = self.adapters.live(), _agreed(self.scorer.scores())
-        self._refuse_nonfinite(scores, live, step)
-        events = self.timetable.events()
-        change = self.policy(
-            scores, live, self.limits, Event(events.index(step), len(events), step, self.timetable.total)
-        )
-        self._check(change, live)
-        seed = self.options.seed * 1_000_003 + step
-        self.scorer.move(slots.apply(self.adapters, change, optimizer, self.options.optimizer_reset, seed))
-        self.trace.event(step, self.adapters.ranks(), scores, live, change)
+        self.taken = step
+        if not self._skipped:
+            self._score("after_step", step)
+        change = None
+        if self.timetable is not None:
+            if self.timetable.fires(step):
+                change = self._change(step, optimizer)
+            elif self.adapters.storage == "in_place" and step > self.timetable.last:
+                slots.hold(self.adapters)
+        self._set_window()
         return change
 
     def finish(self, step: int) -> None:
@@ -135,52 +135,80 @@ class Controller:
     def state_dict(self) -> dict[str, Any]:
         """All that decides the next change: tensors and plain values. Ranks are in the model's own state."""
         scorer = None if self.scorer is None else self.scorer.state_dict()
-        return {"scorer": scorer, "trace": self.trace.state_dict()}
+        return {
+            "taken": self.taken,
+            "scorer": scorer,
+            "policy": self.policy.state_dict(),
+            "trace": self.trace.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
+        self.taken = state["taken"]
         if self.scorer is not None:
-            device = self.limits.maximum.device
-            self.scorer.load_state_dict(
-                {k: v.to(device) if isinstance(v, Tensor) else v for k, v in state["scorer"].items()}
-            )
+            self.scorer.load_state_dict(self._placed(state["scorer"]))
+        self.policy.load_state_dict(self._placed(state["policy"]))
         self.trace.load_state_dict(state["trace"])
+        self._set_window()
 
-    def _refuse_overfull(self) -> None:
-        """What a module cannot hold cannot be conserved either."""
-        over = [
-            Problem(name, rank, f"its rank is above its maximum of {most} (control.max_rank)", "raise it")
-            for name, rank, most in zip(
-                self.adapters.names, self.adapters.ranks(), self.limits.maximum.tolist(), strict=True
-            )
-            if rank > most
-        ]
-        if over:
-            raise ConfigError(over)
+    def _placed(self, state: dict[str, Any]) -> dict[str, Any]:
+        device = self.adapters.device
+        return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in state.items()}
 
-    def _refuse_nonfinite(self, scores: Tensor, live: Tensor, step: int) -> None:
-        bad = (live & ~scores.isfinite()).nonzero()
-        if len(bad):
-            row, slot = bad[0].tolist()
-            raise TrainingError(
-                Problem(
-                    f"score of slot {slot} of {self.adapters.names[row]}",
-                    float(scores[row, slot]),
-                    f"scores must be finite to change ranks at step {step} ({len(bad)} are not)",
-                    "the loss or its gradient has overflowed: lower optimizer.lr, or train in bf16 or fp32",
-                )
-            )
-
-    def _check(self, change: Change, live: Tensor) -> None:
-        """A policy that breaks its limits is a defect: stop before it is carried out."""
-        before, ranks = live.sum(1), change.ranks_after(live)
+    def _change(self, step: int, optimizer: Optimizer | None) -> Change:
+        assert self.timetable is not None
+        assert self.scorer is not None
+        if self.policy.rotates:
+            slots.rotate(self.adapters, optimizer)
+        if self.scorer.when == "at_events":
+            self.scorer.update(Reading(self.adapters))
+        live, scores = self.adapters.live(), _agreed(self.scorer.scores())
         limits = self.limits
-        falls = (ranks < before) & (ranks < limits.minimum)
-        outside = falls | ((ranks > before) & (ranks > limits.maximum))
-        if bool(outside.any()) or bool((change.pruned & ~live).any()) or bool((change.born < 0).any()):
-            raise RuntimeError(
-                f"{type(self.policy).__name__} decided on ranks outside the limits: {ranks.tolist()}"
-            )
+        refuse_nonfinite(self.adapters, scores, live, step)
+        change = self.policy(scores, live, limits, self._event(step))
+        refuse_broken_limits(type(self.policy).__name__, change, live, limits)
+        seed = self.options.seed * 1_000_003 + step
+        self.scorer.move(slots.apply(self.adapters, change, optimizer, self.options.optimizer_reset, seed))
+        if self.adapters.reserves and self._spent() >= self.budget:
+            slots.drop_reserves(self.adapters)
+        self.trace.event(step, self.adapters.ranks(), scores, live, change)
+        return change
+
+    def _event(self, step: int) -> Event:
+        assert self.timetable is not None
+        assert self.scorer is not None
+        events, total = self.timetable.events(), self.timetable.total
+        sizes = self.scorer.sizes()
+        return Event(
+            index=events.index(step),
+            count=len(events),
+            step=step,
+            total=total,
+            first=self.timetable.t_i,
+            last=total - self.timetable.t_f,
+            budget=self.budget,
+            sizes=None if sizes is None else _agreed(sizes),
+        )
+
+    def _score(self, moment: str, step: int) -> None:
+        """Let the scorer look, as long as an event is still to come that will ask it."""
+        if self.scorer is None:
+            return
+        if self.timetable is not None and step > self.timetable.last - self.policy.closes:
+            self._watch(False)
+        elif self.scorer.when == moment:
+            self.scorer.update(Reading(self.adapters))
+
+    def _watch(self, on: bool) -> None:
+        if self.scorer is None:
+            return
+        wanted = (self.scorer.reads_activations, self.scorer.reads_inputs, self.scorer.reads_dense)
+        self.adapters.watch(*(on and one for one in wanted))
+
+    def _set_window(self) -> None:
+        window = self.policy.window(self.taken + 1, self.adapters.slots, self.options.seed)
+        for layer in self.adapters.layers if window is not None else []:
+            layer.set_window(window, window - 1 if self.policy.frozen else 0)
 
 
 def _agreed(scores: Tensor) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from functools import cached_property
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt
 
@@ -20,14 +22,20 @@ class Schedule:
         t_i: ranks are fixed for this long at the start.
         delta_t: steps between two events.
         t_f: ranks are fixed for this long at the end.
+        origin: ``delta_t`` counts from ``t_i`` (HeBiRA), or from ``zero``: events are at its multiples
+            (AdaLoRA, IncreLoRA, TriAdaptLoRA). No difference where ``delta_t`` divides ``t_i``.
     """
 
     t_i: Steps
     delta_t: Annotated[int, Gt(0)] | Annotated[float, Gt(0)]
     t_f: Steps
+    origin: Literal["t_i", "zero"] = "t_i"
 
-    def over(self, total: int) -> Timetable:
+    def over(self, total: int, closes: bool = False) -> Timetable:
         """The schedule of a run of ``total`` optimizer steps.
+
+        Args:
+            closes: whether there is an event after step ``total - t_f`` in any case.
 
         Raises:
             ConfigError: it would never fire.
@@ -37,6 +45,8 @@ class Schedule:
             delta_t=max(_steps(self.delta_t, total), 1),
             t_f=_steps(self.t_f, total),
             total=total,
+            origin=self.origin,
+            closes=closes,
         )
         if not table.events():
             raise ConfigError(_never(table))
@@ -51,14 +61,30 @@ class Timetable:
     delta_t: int
     t_f: int
     total: int
+    origin: Literal["t_i", "zero"] = "t_i"
+    closes: bool = False
 
-    def events(self) -> range:
-        """The steps after which ranks change: ``t_i < t <= total - t_f``, every ``delta_t`` from ``t_i``."""
-        return range(self.t_i + self.delta_t, self.total - self.t_f + 1, self.delta_t)
+    def events(self) -> Sequence[int]:
+        """The steps after which ranks change: ``t_i < t <= total - t_f``."""
+        return self._events
+
+    @cached_property
+    def _events(self) -> Sequence[int]:
+        start = self.t_i if self.origin == "t_i" else self.t_i // self.delta_t * self.delta_t
+        last = self.total - self.t_f
+        regular = range(start + self.delta_t, last + 1, self.delta_t)
+        if self.closes and last > self.t_i and last not in regular:
+            return (*regular, last)
+        return regular
+
+    @property
+    def last(self) -> int:
+        """The step of the last event."""
+        return self._events[-1]
 
     def fires(self, step: int) -> bool:
         """Whether ranks change after optimizer step ``step``."""
-        return step in self.events()
+        return step in self._events
 
 
 def _steps(value: int | float, total: int) -> int:

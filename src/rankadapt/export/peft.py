@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,43 +19,76 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from rankadapt.adapters import adapted_layers
+from rankadapt.adapters import Adaptation, AdaptedLinear, Whole, adapted_layers
 from rankadapt.adapters.linear import other_parameters
 
 PREFIX = "base_model.model."
 
 
-def export_adapter(model: nn.Module, base: str, directory: Path) -> None:
-    """Write ``serving/``, ``compact/`` and ``head.safetensors`` under ``directory``, whole or not at all.
+def export_adapter(
+    model: nn.Module, base: str, directory: Path, form: Adaptation | None = None, head: Iterable[str] = ()
+) -> None:
+    """Write what was trained under ``directory``, whole or not at all.
+
+    ``serving/``, ``compact/`` and ``head.safetensors`` where the update is plain LoRA factors; else
+    ``trained.safetensors``, with the reason in ``README.md``: merge the model to serve it, if the form does.
 
     Args:
         model: with its adapters. base: what to name as their base model.
+        form: its adaptation, for one without slots. head: names of the parameters trained outside of it.
     """
-    factors = folded_factors(model)
-    width = padded_rank(max((a.shape[0] for a, _ in factors.values()), default=1))
     beside = directory.with_name(f".{directory.name}")
     shutil.rmtree(beside, ignore_errors=True)
-    padded = {name: (_pad(a, width), _pad(b.t(), width).t()) for name, (a, b) in factors.items()}
-    _write(beside / "serving", padded, _settings(base, factors, width))
-    live = {name: (a, b) for name, (a, b) in factors.items() if a.shape[0]}
-    ranks = {name: a.shape[0] for name, (a, _) in live.items()}
-    patterns = {"rank_pattern": ranks, "alpha_pattern": ranks}
-    _write(beside / "compact", live, _settings(base, live, max(ranks.values(), default=1)) | patterns)
-    save_file(_head(model), beside / "head.safetensors")
+    beside.mkdir(parents=True)
+    factors = form.folded(model) if isinstance(form, Whole) else folded_factors(model)
+    if factors is None:
+        _write_trained(model, beside)
+    else:
+        _write_factors(factors, base, beside)
+        save_file(_head(model, set(head)), beside / "head.safetensors")
     shutil.rmtree(directory, ignore_errors=True)
     beside.rename(directory)
 
 
-def folded_factors(model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
+def _write_factors(factors: dict[str, tuple[Tensor, Tensor]], base: str, directory: Path) -> None:
+    width = padded_rank(max((a.shape[0] for a, _ in factors.values()), default=1))
+    padded = {name: (_pad(a, width), _pad(b.t(), width).t()) for name, (a, b) in factors.items()}
+    _write(directory / "serving", padded, _settings(base, factors, width))
+    live = {name: (a, b) for name, (a, b) in factors.items() if a.shape[0]}
+    ranks = {name: a.shape[0] for name, (a, _) in live.items()}
+    patterns = {"rank_pattern": ranks, "alpha_pattern": ranks}
+    _write(directory / "compact", live, _settings(base, live, max(ranks.values(), default=1)) | patterns)
+
+
+def _write_trained(model: nn.Module, directory: Path) -> None:
+    tensors = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters() if p.requires_grad}
+    save_file(tensors, directory / "trained.safetensors")
+    (directory / "README.md").write_text(
+        "What was trained is not a sum of low-rank factors and the base weight, so no engine can load it as a\n"
+        "LoRA adapter. `trained.safetensors` has every trained tensor by name; `checkpoints/` resumes the run.\n"
+    )
+
+
+def folded_factors(model: nn.Module) -> dict[str, tuple[Tensor, Tensor]] | None:
     """Module path -> ``lora_A`` (r, d_in) and ``lora_B`` (d_out, r) with ``ΔW = lora_B lora_A``: the live
-    directions, scale and core folded into ``lora_B``."""
-    return {
-        name: (
-            layer.A[: layer.rank].detach().float().cpu(),
-            layer.up()[: layer.rank].detach().float().cpu().t(),
-        )
-        for name, layer in adapted_layers(model)
-    }
+    directions, scale and core folded into ``lora_B``. None if the update is no such product.
+
+    An update that started as a part of the base weight (PiSSA, MiLoRA) has twice the rank: ``[A; A0]`` and
+    ``[B, -B0]``, for the weight as it was.
+    """
+    layers = dict(adapted_layers(model))
+    if not all(layer.combine.folds for layer in layers.values()):
+        return None
+    return {name: _folded(layer) for name, layer in layers.items()}
+
+
+def _folded(layer: AdaptedLinear) -> tuple[Tensor, Tensor]:
+    rows = layer.live if layer.storage == "in_place" else slice(layer.rank)
+    A, P = layer.A.detach().float()[rows], layer.up().detach().float()[rows]
+    if layer.residual:
+        A = torch.cat([A, layer.initial_A.float()])
+        P = torch.cat([P, -layer.initial_P.float()])
+    return A.cpu(), P.cpu().t()
 
 
 def padded_rank(rank: int) -> int:
@@ -100,9 +134,9 @@ def _write(folder: Path, factors: dict[str, tuple[Tensor, Tensor]], settings: di
     (folder / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
 
-def _head(model: nn.Module) -> dict[str, Tensor]:
+def _head(model: nn.Module, names: set[str]) -> dict[str, Tensor]:
     return {
         name: parameter.detach().cpu().contiguous()
         for name, parameter in other_parameters(model)
-        if parameter.requires_grad
+        if parameter.requires_grad and (not names or name in names)
     }

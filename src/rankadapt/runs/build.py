@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Iterable
 
 import torch
 import transformers
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
-from rankadapt.adapters.linear import other_parameters
+from rankadapt.adapters import adapted_layers
 from rankadapt.errors import ModelError, Problem
 from rankadapt.sources import Sources
 from rankadapt.tasks.base import Task
@@ -62,10 +63,18 @@ def _with_dropout(config: PretrainedConfig, dropout: float | None) -> Pretrained
     return config
 
 
-def count_parameters(model: nn.Module) -> dict[str, Any]:
-    """``head``: trained outside the adapters. ``base``: frozen."""
-    own = [p for _, p in other_parameters(model)]
-    return {
-        "head": sum(p.numel() for p in own if p.requires_grad),
-        "base": sum(p.numel() for p in own if not p.requires_grad),
-    }
+def count_parameters(model: nn.Module, head: Iterable[nn.Parameter]) -> dict[str, int]:
+    """``head``: trained outside the adapters. ``adapter``: all else that is trained. ``base``: frozen."""
+    heads = {id(p) for p in head}
+    counts = {"head": 0, "adapter": 0, "base": 0}
+    slots = {id(p) for _, layer in adapted_layers(model) for p in layer.slot_parameters().values()}
+    for p in model.parameters():
+        kind = "head" if id(p) in heads else "adapter" if p.requires_grad or id(p) in slots else "base"
+        counts[kind] += _true_size(p)
+    return counts
+
+
+def _true_size(parameter: nn.Parameter) -> int:
+    """Its number of weights; a 4-bit tensor packs two into a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else math.prod(state.shape)

@@ -41,7 +41,7 @@ def dry_run(config: RunConfig, directory: Path) -> None:
 def _modules(session: Session) -> Table:
     table = Table("module", "shape", "rank", title=f"{len(session.adapters)} adapted modules")
     for name, layer in zip(session.adapters.names, session.adapters.layers, strict=True):
-        table.add_row(name, f"{layer.base.out_features} x {layer.base.in_features}", str(layer.rank))
+        table.add_row(name, f"{layer.out_features} x {layer.in_features}", str(layer.rank))
     return table
 
 

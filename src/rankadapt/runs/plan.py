@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rankadapt.adapters import spread
 from rankadapt.control import Timetable
 from rankadapt.errors import ConfigError, Problem
 from rankadapt.training.config import RunConfig
@@ -34,16 +34,19 @@ def plan_horizon(config: RunConfig, train_examples: int) -> Horizon:
     """
     per_epoch = math.ceil(train_examples / config.task.batch_size)
     steps = config.trainer.max_steps or math.ceil((config.trainer.max_epochs or 0) * per_epoch)
-    moves = config.policy.moves_ranks and config.schedule is not None
-    return Horizon(steps, per_epoch, config.schedule.over(steps) if moves and config.schedule else None)
+    if not config.policy.moves_ranks or config.schedule is None:
+        return Horizon(steps, per_epoch, None)
+    return Horizon(steps, per_epoch, config.schedule.over(steps, config.policy.closes))
 
 
 @dataclass(frozen=True)
 class RankPlan:
-    """``initial`` ranks of the modules in model order, and ``slots``, the room R in each of them."""
+    """``initial`` ranks of the modules in model order, ``slots``, the room R in each of them, and ``final``,
+    the directions that the run ends with (the most, where a policy may stop short)."""
 
     initial: list[int]
     slots: int
+    final: int
 
     @property
     def budget(self) -> int:
@@ -51,18 +54,18 @@ class RankPlan:
         return sum(self.initial)
 
 
-def plan_ranks(config: RunConfig, modules: int, horizon: Horizon) -> RankPlan:
-    """Where ranks start and how far they can go.
+def plan_ranks(config: RunConfig, blocks: Sequence[int], horizon: Horizon) -> RankPlan:
+    """Where ranks start and how far they can go, for modules in these transformer ``blocks``.
 
     Raises:
         ConfigError: the budget does not fit the policy or the bounds.
     """
-    budget, policy = config.budget, config.policy
-    growth = policy.growth(horizon.events)
-    start = budget.rank * modules - (growth if budget.match == "final" else 0)
+    budget, policy, modules = config.budget, config.policy, len(blocks)
+    reference = budget.rank * modules
+    start, end = policy.span(reference, modules, horizon.events, budget.match)
     floor = budget.min_rank * modules
-    problems = policy.problems(start) if start >= floor else []
-    for when, directions in (("starts", start), ("ends", start + growth)):
+    problems = policy.problems(reference, modules) if start >= floor else []
+    for when, directions in (("starts", start), ("ends", end)):
         if directions < floor:
             reason = (
                 f"with {horizon.events} events the run {when} with {directions} directions, below {floor}"
@@ -70,8 +73,8 @@ def plan_ranks(config: RunConfig, modules: int, horizon: Horizon) -> RankPlan:
             problems.append(Problem("budget", f"rank {budget.rank}", f"{reason} (min_rank x modules)"))
     if problems:
         raise ConfigError(problems)
-    initial = spread(start, modules)
-    slots = budget.max_rank or policy.reach(max(initial), horizon.events, modules)
+    initial = policy.allocate(start, blocks)
+    slots = budget.max_rank or policy.reach(max(initial), horizon.events, modules, reference)
     if max(initial) > slots:
         raise ConfigError(Problem("budget.max_rank", slots, f"modules start with rank {max(initial)}"))
-    return RankPlan(initial, slots)
+    return RankPlan(initial, slots, end)

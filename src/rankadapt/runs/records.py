@@ -69,13 +69,17 @@ def rank_record(adapters: Adapters, trace: Trace, step: int) -> dict[str, Any]:
 
 
 def parameter_record(adapters: Adapters, counts: dict[str, int]) -> dict[str, int]:
-    """Trainable parameters: of live directions (what the papers count), of all slots, and of the head."""
+    """Trainable parameters: of live directions (what the papers count), of all slots, and ``counts`` of the
+    head and the base. An adaptation without slots has one number for both, ``counts["adapter"]``."""
     live = allocated = 0
     for layer in adapters.layers:
-        per_slot = sum(math.prod(p.shape[1:]) for p in layer.slot_parameters().values())
-        live += layer.rank * per_slot
-        allocated += layer.slots * per_slot
-    return {"budget": live, "allocated": allocated, **counts}
+        extra = sum(p.numel() for p in layer.extra_parameters().values())
+        live += layer.form.count(layer.rank, layer.in_features, layer.out_features) + extra
+        allocated += sum(p.numel() for p in layer.slot_parameters().values() if p.requires_grad) + extra
+    rest = {key: number for key, number in counts.items() if key != "adapter"}
+    if not len(adapters):
+        live = allocated = counts["adapter"]
+    return {"budget": live, "allocated": allocated, **rest}
 
 
 def _mean_over_time(course: list[tuple[int, int]], step: int) -> float | None:

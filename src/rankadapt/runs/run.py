@@ -95,7 +95,13 @@ def _train(session: Session, directory: Path, record: Results, resume: bool) -> 
         plot = _write(session, host, directory, record) if session.share.rank == 0 else None
         finish_loggers(host.loggers, plot, status == "completed")
     if session.share.rank == 0:
-        export_adapter(session.module.model, session.config.model.source, directory / "adapter")
+        export_adapter(
+            session.module.model,
+            session.config.model.source,
+            directory / "adapter",
+            session.config.form,
+            session.module.head_names(),
+        )
     return status
 
 
@@ -116,8 +122,8 @@ def _evaluate_at_end(session: Session, host: Host, checkpoints: Path) -> None:
             shutil.copy(checkpoints / "last.ckpt", checkpoints / "best.ckpt")
 
 
-def _write(session: Session, host: Host, directory: Path, record: Results) -> Path:
-    """Fill ``record`` and write the course of the ranks; returns the plot."""
+def _write(session: Session, host: Host, directory: Path, record: Results) -> Path | None:
+    """Fill ``record`` and write the course of the ranks; returns the plot, if there are ranks."""
     step = host.trainer.global_step
     adapters, trace = session.adapters, session.controller.trace
     trace.mark(step, adapters.ranks())
@@ -133,6 +139,8 @@ def _write(session: Session, host: Host, directory: Path, record: Results) -> Pa
     }
     record["provenance"] = provenance(session.data.fingerprint)
     frame = write_trace(directory / "ranks.parquet", trace)
+    if frame.empty:
+        return None
     title = f"{record['method']} on {record['task']} ({record['model']}, seed {record['seed']})"
     plot_ranks(frame, directory / "ranks.png", title)
     return directory / "ranks.png"

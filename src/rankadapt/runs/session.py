@@ -10,9 +10,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from rankadapt.adapters import Adapters, inject
+from rankadapt.adapters import Adapters
+from rankadapt.adapters.collection import block_numbers
 from rankadapt.adapters.inject import matching
 from rankadapt.control import Controller, ControlOptions
+from rankadapt.runs.adapt import adapt
 from rankadapt.runs.build import build_model, count_parameters, load_tokenizer
 from rankadapt.runs.plan import Horizon, RankPlan, plan_horizon, plan_ranks
 from rankadapt.sources import Sources
@@ -47,6 +49,9 @@ class Session:
             "form": type(config.form).__name__,
             "policy": type(config.policy).__name__,
             "scorer": type(config.scorer).__name__,
+            "init": type(config.init).__name__,
+            "combine": type(config.combine).__name__,
+            "quantization": config.quantization.kind,
             "modules": len(self.adapters),
             "slots": self.adapters.slots,
             "steps": self.horizon.steps,
@@ -77,9 +82,14 @@ def build_session(config: RunConfig) -> Session:
     horizon = plan_horizon(config, len(data.train))
     pl.seed_everything(config.seed, verbose=False)
     model = build_model(config.model, config.task, sources)
-    ranks = plan_ranks(config, len(matching(model, config.model.targets, "model.targets")), horizon)
-    _adapt(config, model, ranks)
-    adapters = Adapters(model)
+    paths = list(matching(model, config.model.targets, "model.targets"))
+    ranks = plan_ranks(config, block_numbers(paths), horizon)
+    collate = partial(_collate, config.task, tokenizer)
+    survey = TrainLoader(
+        data.train, collate, config.task.batch_size, horizon.steps, Share(0, 1, 1), config.seed
+    )
+    model, head = adapt(config, model, ranks, survey)
+    adapters = Adapters(model, may_be_empty=True)
     module = FineTuner(
         model,
         config.task,
@@ -88,9 +98,9 @@ def build_session(config: RunConfig) -> Session:
         list(data.evaluation),
         adapters,
         config.control.count_padding,
+        head,
     )
     torch.manual_seed(config.seed * 1009 + share.rank)  # dropout differs between processes
-    collate = partial(_collate, config.task, tokenizer)
     return Session(
         config=config,
         data=data,
@@ -104,37 +114,24 @@ def build_session(config: RunConfig) -> Session:
             EvalLoader(examples, collate, config.task.eval_batch_size, share)
             for examples in data.evaluation.values()
         ],
-        parameters=count_parameters(model),
+        parameters=count_parameters(model, head),
         share=share,
     )
 
 
-def _adapt(config: RunConfig, model: Any, ranks: RankPlan) -> None:
-    inject(
-        model,
-        config.model.targets,
-        config.form,
-        ranks.initial,
-        ranks.slots,
-        config.adapter,
-        config.model.trainable,
-        config.seed,
-    )
-    if config.trainer.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if config.compile:
-        model.compile()
-
-
 def _controller(config: RunConfig, adapters: Adapters) -> Controller:
+    budget, unit = config.budget, config.budget.unit
+    costs = adapters.parameter_costs() if unit == "parameters" else [1] * len(adapters)
     options = ControlOptions(
-        min_rank=config.budget.min_rank,
-        max_rank=config.budget.max_rank,
+        min_rank=budget.min_rank,
+        max_rank=budget.max_rank,
         optimizer_reset=config.control.optimizer_reset,
         count_padding=config.control.count_padding,
         seed=config.seed,
+        budget=budget.rank * sum(costs) or None,
+        unit=unit,
     )
-    return Controller(adapters, config.policy, config.scorer, config.schedule, options)
+    return Controller(adapters, config.policy, config.scorer, config.schedule, options, config.penalty)
 
 
 def _collate(

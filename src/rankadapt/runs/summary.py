@@ -38,13 +38,13 @@ def _facts(results: Mapping[str, Any]) -> Table:
     moved = sum(m["initial"] != m["final"] for m in rank["modules"].values())
     table = Table(show_header=False)
     table.add_row("status", results["status"])
-    table.add_row("ranks", f"{min(finals)} to {max(finals)}, {moved} of {len(finals)} modules moved")
-    table.add_row(
-        "directions", f"{rank['total']['initial']} at the start, {rank['total']['final']} at the end"
-    )
-    table.add_row(
-        "trained", f"{trained['budget']:,} parameters in directions, {trained['head']:,} in the head"
-    )
+    where = "directions" if finals else "the adaptation"
+    if finals:
+        table.add_row("ranks", f"{min(finals)} to {max(finals)}, {moved} of {len(finals)} modules moved")
+        table.add_row(
+            "directions", f"{rank['total']['initial']} at the start, {rank['total']['final']} at the end"
+        )
+    table.add_row("trained", f"{trained['budget']:,} parameters in {where}, {trained['head']:,} in the head")
     seconds = f"{cost['train_seconds']:.0f} s of training"
     table.add_row("time", f"{seconds}, {_number(cost['median_step_ms'], 0)} ms per step")
     table.add_row("memory", f"{cost['peak_memory']['host_bytes'] / 2**20:.0f} MiB at most")

@@ -11,6 +11,7 @@ from rankadapt.scorers.gradient_aware_input import GradientAwareInput
 from rankadapt.scorers.hebbian import Hebbian
 from rankadapt.scorers.random import Random
 from rankadapt.scorers.sensitivity import Sensitivity
+from rankadapt.scorers.singular_value import SingularValue
 from rankadapt.scorers.truncated_norm import TruncatedNorm
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Random",
     "Scorer",
     "Sensitivity",
+    "SingularValue",
     "SmoothedScorer",
     "TruncatedNorm",
 ]

@@ -13,7 +13,6 @@ from torch import Tensor
 from rankadapt.adapters.reading import Reading
 from rankadapt.boards import Moves
 
-
 When = Literal["before_step", "after_step", "at_events"]
 """When a scorer looks: with unclipped gradients and the weights before the optimizer's step; with the
 clipped gradients and the weights after it (as AdaLoRA's own code does); or only right before a rank change."""
@@ -28,6 +27,8 @@ class Scorer(ABC):
     """Whether it must sum the energies of the input features, ``reading.input_energy()``."""
     reads_dense: ClassVar[bool] = False
     """Whether it must keep the gradient of the whole update, ``reading.dense_sensitivity()`` (costly)."""
+    reads_core: ClassVar[bool] = False
+    """Whether it says nothing of a form without a core."""
     when: When = "before_step"
     """At which moment of a step :meth:`update` is called."""
 

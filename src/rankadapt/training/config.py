@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Lt
 from pydantic import StringConstraints
 
-from rankadapt.adapters import AdapterOptions, Form
+from rankadapt.adapters import Adaptation, AdapterOptions, Combine, Init, Quantization
+from rankadapt.adapters.penalty import Penalty
 from rankadapt.adapters.slots import OptimizerReset
 from rankadapt.control import Schedule
 from rankadapt.policies import Policy
@@ -33,6 +34,7 @@ class ModelConfig:
         sha256: file -> checksum, verified before the weights are read.
         tokenizer: its source, if it is another.
         config: draw a random model of this transformers configuration instead of reading weights.
+        architecture: the transformers model type (``bert``), by which what it lacks is known at once.
         targets: patterns of the linear layers to adapt.
         trainable: patterns of the modules trained in full, outside the rank budget.
         classifier_dropout: before the classifier; None for the model's own.
@@ -47,6 +49,7 @@ class ModelConfig:
     tokenizer: str | None = None
     config: dict[str, Any] | None = None
     classifier_dropout: Share | None = None
+    architecture: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
 
@@ -60,12 +63,14 @@ class BudgetConfig:
             has it when it is ``final`` (Table 14). No difference to policies that conserve it.
         min_rank, max_rank: bounds per module; ``max_rank: null`` reserves as many slots as the schedule can
             ever need.
+        unit: what the budget counts; ``parameters`` makes a direction of a large module dearer.
     """
 
     rank: Positive
     match: Literal["initial", "final"] = "initial"
     min_rank: Annotated[int, Ge(0)] = 1
     max_rank: Positive | None = None
+    unit: Literal["directions", "parameters"] = "directions"
 
 
 @dataclass(kw_only=True)
@@ -80,7 +85,9 @@ class ControlConfig:
 @dataclass(kw_only=True)
 class OptimizerConfig:
     """AdamW with a warm-up. ``warmup_steps`` wins over ``warmup_ratio`` (of all steps). Biases and layer
-    norms are not decayed. ``gradient_clip`` is a norm; None for none. ``fused`` as in torch."""
+    norms are not decayed. ``gradient_clip`` is a norm; None for none. ``fused`` as in torch.
+    ``b_lr_ratio`` times the learning rate is that of every ``B`` (LoRA+, Hayou et al. 2024). ``head_lr`` is
+    that of what is trained outside the adapters; None for ``lr``."""
 
     lr: Annotated[float, Gt(0)]
     weight_decay: Annotated[float, Ge(0)] = 0.0
@@ -90,6 +97,8 @@ class OptimizerConfig:
     warmup_ratio: Share = 0.0
     decay: Literal["linear", "cosine", "constant"] = "linear"
     gradient_clip: Annotated[float, Gt(0)] | None = 1.0
+    b_lr_ratio: Annotated[float, Gt(0)] = 1.0
+    head_lr: Annotated[float, Gt(0)] | None = None
     fused: bool | None = None
 
 
@@ -166,7 +175,11 @@ class RunConfig:
     model: ModelConfig
     task: Task
     adapter: AdapterOptions
-    form: Form
+    form: Adaptation
+    init: Init
+    combine: Combine
+    quantization: Quantization
+    penalty: Penalty | None
     policy: Policy
     scorer: Scorer | None
     schedule: Schedule | None

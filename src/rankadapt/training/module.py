@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from rankadapt.adapters import Adapters
+from rankadapt.adapters import Adapters, adapted_layers
 from rankadapt.errors import CheckpointError, Problem, TrainingError
 from rankadapt.tasks.base import Task
 from rankadapt.tasks.metrics import MetricSet
@@ -27,6 +27,7 @@ class FineTuner(pl.LightningModule):
         optimizer: learning rate and the like.
         total_steps: optimizer steps of the run, for the learning-rate schedule.
         evaluation_names: names of the evaluation sets, in the order of the loaders.
+        head: what is trained outside the adapters, for a learning rate of its own.
         adapters: whose activation energies leave padding out, if ``count_padding`` is False.
 
     Its state dict holds what is trained and the adapters' live masks: never the frozen base.
@@ -41,8 +42,10 @@ class FineTuner(pl.LightningModule):
         evaluation_names: list[str],
         adapters: Adapters | None = None,
         count_padding: bool = True,
+        head: Sequence[nn.Parameter] = (),
     ):
         super().__init__()
+        self._head = tuple(head)
         self.model, self.task, self.adapters = model, task, adapters
         self.optimizer_config, self.total_steps, self.count_padding = optimizer, total_steps, count_padding
         self.names = evaluation_names
@@ -61,6 +64,11 @@ class FineTuner(pl.LightningModule):
     def metric_sets(self) -> list[MetricSet]:
         """One per evaluation set, in order."""
         return list(self.metrics)  # type: ignore[arg-type]
+
+    def head_names(self) -> list[str]:
+        """The names in ``model`` of what is trained outside the adapters."""
+        heads = {id(p) for p in self._head}
+        return [name for name, p in self.model.named_parameters() if id(p) in heads]
 
     def metric_name(self, split: str, metric: str) -> str:
         """``accuracy``, or ``matched/accuracy`` where a task has several evaluation sets."""
@@ -111,15 +119,18 @@ class FineTuner(pl.LightningModule):
             logger.log_metrics(named, self.global_step)
 
     def configure_optimizers(self) -> Any:
-        optimizer = build_optimizer(self.model, self.optimizer_config)
+        optimizer = build_optimizer(self.model, self.optimizer_config, self._head)
         schedule = build_lr_schedule(optimizer, self.optimizer_config, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """What is trained, and the live masks."""
-        trained = {name for name, p in self.named_parameters() if p.requires_grad}
+        """What is trained, and what else the adapted layers hold of their own: live masks, what is set aside,
+        factors that are frozen."""
+        wanted = {name for name, p in self.named_parameters() if p.requires_grad}
+        for path, layer in adapted_layers(self.model):
+            wanted |= {f"model.{path}.{name}" for name in layer.own_names()}
         everything = super().state_dict(*args, **kwargs)
-        return {k: v for k, v in everything.items() if k in trained or k.endswith(".live")}
+        return {k: v for k, v in everything.items() if k in wanted}
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from rankadapt.errors import ConfigError, Problem
+from rankadapt.training.combinations import contradictions
 from rankadapt.training.config import RunConfig
 
 STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
@@ -36,7 +37,7 @@ def parse(cfg: DictConfig | Mapping[str, Any]) -> RunConfig:
         elif _required(name):
             problems.append(Problem(name, None, "is missing"))
     if not problems:
-        problems += _contradictions(RunConfig(**values))
+        problems += contradictions(RunConfig(**values))
     if problems:
         raise ConfigError(problems)
     return RunConfig(**values)
@@ -144,24 +145,3 @@ def _required(name: str) -> bool:
 
 def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
-
-
-def _contradictions(config: RunConfig) -> list[Problem]:
-    """What no single section can know."""
-    problems = []
-    if config.trainer.max_steps is None and config.trainer.max_epochs is None:
-        problems.append(Problem("trainer.max_steps", None, "neither max_steps nor max_epochs is given"))
-    if config.policy.moves_ranks:
-        for name in ("scorer", "schedule"):
-            if getattr(config, name) is None:
-                reason = f"policy {type(config.policy).__name__} moves ranks and needs one"
-                problems.append(Problem(name, None, reason, f"choose one: {name}=<name>, or policy=static"))
-    low, rank, high = config.budget.min_rank, config.budget.rank, config.budget.max_rank
-    if not low <= rank <= (high or rank):
-        reason = f"must lie between budget.min_rank = {low} and budget.max_rank = {high}"
-        problems.append(Problem("budget.rank", rank, reason))
-    parts = config.trainer.devices * config.trainer.accumulate_grad_batches
-    if config.task.batch_size < parts:
-        reason = f"cannot be cut into {parts} micro-batches (devices x accumulate_grad_batches)"
-        problems.append(Problem("task.batch_size", config.task.batch_size, reason))
-    return problems

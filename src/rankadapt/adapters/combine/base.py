@@ -73,6 +73,8 @@ class Call:
 class Combine(ABC):
     """One value of the combine axis."""
 
+    multiplies: ClassVar[bool] = False
+    """Whether the update multiplies the base weight, so that none of it may be taken out."""
     folds: ClassVar[bool] = False
     """Whether the update can be served as plain LoRA factors."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,6 +23,8 @@ from rankadapt.adapters.probes import ProbedProduct
 @dataclass(kw_only=True)
 class HiRA(Combine):
     """The update multiplies the base weight."""
+
+    multiplies: ClassVar[bool] = True
 
     def forward(self, call: Call) -> Tensor:
         A, P = call.A[: call.width], call.P[: call.width]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from torch import nn
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from rankadapt.adapters.linear import AdaptedLinear
@@ -18,10 +16,10 @@ class Init:
     def __call__(self, layer: AdaptedLinear) -> None:
         """Set the values of ``layer``'s slots, which hold the form's own draws."""
 
-    @property
-    def changes_base(self) -> bool:
-        """Whether the base weight becomes a residual."""
-        return False
+    changes_base: ClassVar[bool] = False
+    """Whether the base weight becomes a residual."""
 
-    def prepare(self, model: nn.Module) -> None:
-        """Look at the model before any layer is set."""
+    @property
+    def surveys(self) -> bool:
+        """Whether it sets the ranks, from what it has seen of the data."""
+        return False

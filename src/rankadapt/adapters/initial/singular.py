@@ -18,7 +18,7 @@ checkpoint): an adapter for the original W0 is [A; A0], [B, -B0] of rank 2r.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from annotated_types import Ge
@@ -35,9 +35,7 @@ if TYPE_CHECKING:
 class Singular(Init):
     """Base of both: which triplets is for the subclass to say."""
 
-    @property
-    def changes_base(self) -> bool:
-        return True
+    changes_base: ClassVar[bool] = True
 
     def triplets(self, weight: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
         """U (d_out, r), S (r,), V (r, d_in) of ``weight`` (d_out, d_in) float32."""

@@ -1,0 +1,98 @@
+"""Init ``eva``: A starts as the directions in which a layer's inputs vary most (Paischer et al. 2024, EVA,
+arXiv 2410.07170, section 3).
+
+| symbol | here | shape |
+|---|---|---|
+| X, inputs of a layer over some batches | summed as X^T X | (d_in, d_in) |
+| V, right singular vectors of X | eigenvectors of X^T X, largest first | (d_in, r) |
+| xi_i, explained variance | eigenvalue over their sum | |
+
+Every module's ``xi`` compete for the directions of the budget; A is set to the winners, B to zero.
+
+Where this differs from the authors' code: X^T X is summed exactly over ``batches`` batches, where they run an
+incremental SVD until its vectors settle. It takes d_in^2 floats per module while it lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
+from annotated_types import Gt
+from torch import Tensor, nn
+
+from rankadapt.adapters.initial.base import Init
+
+if TYPE_CHECKING:
+    from rankadapt.adapters.linear import AdaptedLinear
+
+
+@dataclass(kw_only=True)
+class EVA(Init):
+    """Directions and ranks from the inputs.
+
+    Attributes:
+        batches: of the training data to look at.
+        redistribute: ranks by explained variance; False leaves them even.
+    """
+
+    batches: Annotated[int, Gt(0)] = 8
+    redistribute: bool = True
+
+    @property
+    def surveys(self) -> bool:
+        return self.redistribute
+
+    def __post_init__(self) -> None:
+        self._found: dict[int, tuple[Tensor, Tensor]] = {}
+
+    @torch.no_grad()
+    def survey(
+        self, model: nn.Module, targets: Mapping[str, nn.Linear], batches: Iterable[dict[str, Any]]
+    ) -> None:
+        """Run ``batches`` of model inputs through ``model`` and find the principal directions of the inputs
+        of every layer in ``targets``."""
+        sums = {id(layer): torch.zeros(()) for layer in targets.values()}
+
+        def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            x = inputs[0].reshape(-1, inputs[0].shape[-1]).float()
+            sums[id(layer)] = sums[id(layer)].to(x) + x.t() @ x
+
+        hooks = [layer.register_forward_pre_hook(note) for layer in targets.values()]
+        training = model.training
+        model.eval()
+        for batch in batches:
+            model(**batch)
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+        for layer, total in sums.items():
+            values, vectors = torch.linalg.eigh(total.double())
+            share = values.flip(0).clamp(min=0) / values.clamp(min=0).sum()
+            self._found[layer] = (share.float(), vectors.flip(1).t().float())
+
+    def ranks(self, targets: Mapping[str, nn.Linear], even: list[int], least: int, most: int) -> list[int]:
+        """The rank of every target, ``sum(even)`` in all, each at least ``least`` and at most ``most``."""
+        if not self.redistribute:
+            return even
+        layers = list(targets.values())
+        tops = [min(most, layer.in_features, layer.out_features) for layer in layers]
+        ranks = [min(least, top) for top in tops]
+        shares = [
+            (-float(share), row, place)
+            for row, layer in enumerate(layers)
+            for place, share in enumerate(self._found[id(layer)][0][: tops[row]])
+            if place >= ranks[row]
+        ]
+        for _, row, _ in sorted(shares)[: sum(even) - sum(ranks)]:
+            ranks[row] += 1
+        return ranks
+
+    @torch.no_grad()
+    def __call__(self, layer: AdaptedLinear) -> None:
+        found = self._found.get(id(layer.base))
+        if found is None:
+            raise RuntimeError("EVA.survey() must have seen this layer before it is adapted")
+        layer.A[: layer.rank] = found[1][: layer.rank].to(layer.A)

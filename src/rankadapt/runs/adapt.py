@@ -1,0 +1,81 @@
+"""A base model made trainable as a configuration says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import nn
+
+from rankadapt.adapters import EVA, Form, Whole, inject
+from rankadapt.adapters.inject import linear_targets, matching
+from rankadapt.adapters.quantize import quantize_frozen
+from rankadapt.errors import ModelError
+from rankadapt.runs.plan import RankPlan
+from rankadapt.training.config import RunConfig
+from rankadapt.training.loader import TrainLoader
+
+
+def adapt(
+    config: RunConfig, model: nn.Module, ranks: RankPlan, survey: TrainLoader
+) -> tuple[nn.Module, list[nn.Parameter]]:
+    """Freeze ``model`` and adapt it, in place.
+
+    Args:
+        survey: the training data as every process sees it alike, for an init that looks at inputs.
+
+    Returns:
+        The model to train, and its head: what is trained in full outside the adapters.
+
+    Raises:
+        ModelError: the model lacks what the adaptation needs.
+    """
+    patterns = config.model.trainable
+    whole = list(matching(model, patterns, "model.trainable").values()) if patterns else []
+    head = list({id(p): p for module in whole for p in module.parameters()}.values())
+    if isinstance(config.form, Form):
+        _inject(config, config.form, model, _surveyed(config, model, ranks, survey))
+    elif isinstance(config.form, Whole):
+        model = _install(config, config.form, model)
+    for parameter in head:
+        parameter.requires_grad_(True)
+    quantize_frozen(model, config.quantization)
+    if config.trainer.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if config.compile:
+        model.compile()
+    return model, head
+
+
+def _inject(config: RunConfig, form: Form, model: nn.Module, ranks: RankPlan) -> None:
+    inject(
+        model,
+        config.model.targets,
+        form,
+        ranks.initial,
+        ranks.slots + form.reserve,
+        config.adapter,
+        seed=config.seed,
+        combine=config.combine,
+        storage=config.policy.storage,
+        init=config.init,
+    )
+
+
+def _surveyed(config: RunConfig, model: nn.Module, ranks: RankPlan, survey: TrainLoader) -> RankPlan:
+    init = config.init
+    if not isinstance(init, EVA):
+        return ranks
+    targets = linear_targets(model, config.model.targets)
+    batches = (survey.micro_batch(i) for i in range(min(init.batches, len(survey))))
+    init.survey(model, targets, (config.task.model_inputs({**b}) for b in batches))
+    budget = config.budget
+    initial = init.ranks(targets, ranks.initial, budget.min_rank, budget.max_rank or 2 * budget.rank)
+    return replace(ranks, initial=initial, slots=max(ranks.slots, *initial))
+
+
+def _install(config: RunConfig, form: Whole, model: nn.Module) -> nn.Module:
+    targets = linear_targets(model, config.model.targets)
+    if problems := form.problems(model.config.model_type, list(targets)):
+        raise ModelError(problems)
+    model.requires_grad_(False)
+    return form.install(model, targets, config.budget.rank, config.seed)
