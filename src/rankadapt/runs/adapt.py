@@ -29,9 +29,7 @@ def adapt(
     Raises:
         ModelError: the model lacks what the adaptation needs.
     """
-    patterns = config.model.trainable
-    whole = list(matching(model, patterns, "model.trainable").values()) if patterns else []
-    head = list({id(p): p for module in whole for p in module.parameters()}.values())
+    head = _head(model, config.model.trainable)
     if isinstance(config.form, Form):
         _inject(config, config.form, model, _surveyed(config, model, ranks, survey))
     elif isinstance(config.form, Whole):
@@ -44,6 +42,15 @@ def adapt(
     if config.compile:
         model.compile()
     return model, head
+
+
+def _head(model: nn.Module, patterns: list[str] | None) -> list[nn.Parameter]:
+    if patterns is None:
+        kept = (getattr(model, model.base_model_prefix, None), model.get_output_embeddings())
+        modules = [child for child in model.children() if all(child is not k for k in kept)]
+    else:
+        modules = list(matching(model, patterns, "model.trainable").values()) if patterns else []
+    return list({id(p): p for module in modules for p in module.parameters()}.values())
 
 
 def _inject(config: RunConfig, form: Form, model: nn.Module, ranks: RankPlan) -> None:

@@ -6,7 +6,7 @@ dataclass that its ``_target_`` names), and every problem of every section is re
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
@@ -36,7 +36,8 @@ class ModelConfig:
         config: draw a random model of this transformers configuration instead of reading weights.
         architecture: the transformers model type (``bert``), by which what it lacks is known at once.
         targets: patterns of the linear layers to adapt.
-        trainable: patterns of the modules trained in full, outside the rank budget.
+        trainable: patterns of the modules trained in full, outside the rank budget; None for the task's head,
+            which is all that the architecture has outside its encoder but an output embedding.
         classifier_dropout: before the classifier; None for the model's own.
         dtype: of the frozen weights.
     """
@@ -44,7 +45,7 @@ class ModelConfig:
     name: str
     source: str
     targets: list[str]
-    trainable: list[str] = field(default_factory=list)
+    trainable: list[str] | None = None
     sha256: dict[str, str] | None = None
     tokenizer: str | None = None
     config: dict[str, Any] | None = None
