@@ -18,7 +18,7 @@ from rankadapt.runs.dry_run import dry_run
 from rankadapt.runs.run import run
 from rankadapt.training.stopping import StopRequests
 from rankadapt.training.validation import parse
-from tests.composed import METHODS, SMALL, composed, run_small, small
+from tests.composed import SMALL, composed, run_small, small
 
 torch.set_num_threads(1)
 
@@ -48,7 +48,7 @@ def strict(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(), parse_constant=refuse)
 
 
-@pytest.fixture(scope="module", params=METHODS)
+@pytest.fixture(scope="module", params=["hebira", "lora"])
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a complete run, evaluated before training too."""
     directory = tmp_path_factory.mktemp(request.param)

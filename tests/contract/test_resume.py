@@ -52,8 +52,10 @@ def end_of(directory: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("step", [1, 5, 8])  # 5: between events; 8: an event, an evaluation and a stop
-@pytest.mark.parametrize("method", METHODS)
+# After step 5: between events. After step 8: an event, an evaluation and a stop.
+@pytest.mark.parametrize(
+    ("method", "step"), [(m, 5) for m in METHODS] + [(m, s) for m in ("hebira", "lora") for s in (1, 8)]
+)
 def test_stopped_and_resumed_ends_like_one_that_was_not(
     method: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
