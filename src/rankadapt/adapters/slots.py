@@ -165,11 +165,13 @@ def hold(adapters: Adapters) -> None:
 
 
 @torch.no_grad()
-def drop_reserves(adapters: Adapters) -> None:
+def drop_reserves(adapters: Adapters, optimizer: Optimizer | None) -> None:
     """Let go of the directions that train ahead, once the budget is spent (IncreLoRA)."""
     for layer in adapters.layers:
         for parameter in layer.slot_parameters().values():
             parameter[layer.rank :] = 0
+            for _, state in _row_states(optimizer, parameter):
+                state[layer.rank :] = 0
         layer.ahead.zero_()
         layer.refresh()
 

@@ -170,7 +170,7 @@ class Controller:
         seed = self.options.seed * 1_000_003 + step
         self.scorer.move(slots.apply(self.adapters, change, optimizer, self.options.optimizer_reset, seed))
         if self.adapters.reserves and self._spent() >= self.budget:
-            slots.drop_reserves(self.adapters)
+            slots.drop_reserves(self.adapters, optimizer)
         self.trace.event(step, self.adapters.ranks(), scores, live, change)
         return change
 
