@@ -252,7 +252,7 @@ def test_gradient_accumulation_changes_nothing_but_rounding(method: str) -> None
             optimizer.zero_grad()
         made.module.eval()
         with torch.no_grad():
-            logits = made.module.model(**first_batch(made)).logits[:2]
+            logits = made.module.model(**first_batch(made)).logits[:1]
             ends.append((made.adapters.ranks(), logits))
     assert ends[0][0] == ends[1][0]
     torch.testing.assert_close(ends[0][1], ends[1][1], atol=2e-3, rtol=1e-2)

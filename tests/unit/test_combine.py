@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +41,7 @@ from rankadapt.adapters.quantize import (
 from rankadapt.control import Controller, Schedule
 from rankadapt.policies import Bidirectional
 from rankadapt.scorers import Hebbian
+from tests.composed import run_small
 from tests.tiny import BERT_TARGETS, MLP, batch, bert, fill, layers_of, slot_parameters
 
 NF4 = Quantization(kind="nf4")
@@ -269,6 +271,16 @@ def test_only_frozen_linear_layers_are_quantised() -> None:
 def test_what_a_checkpoint_holds_of_a_4_bit_layer_is_not_its_base() -> None:
     layer = layers_of(adapted(DoRA(), base="nf4", init=PiSSA()))[0]
     assert set(layer.own_names()) == {"A", "B", "live", "ahead", "magnitude", "initial_A", "initial_P"}
+
+
+@pytest.mark.parametrize("more", [[], ["combine=dora"], ["init=pissa"]], ids=["lora", "dora", "pissa"])
+def test_the_checkpoint_of_a_4_bit_run_holds_no_base(more: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    run_small(tmp_path, "qlora", "trainer.max_steps=4", *more)
+    state = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=False)["state_dict"]
+    assert any(name.endswith("query.A") for name in state)
+    assert not any(".base." in name or "quant" in name or "absmax" in name for name in state)
+    assert not any(value.dtype == torch.uint8 for value in state.values())
 
 
 @pytest.mark.parametrize("name", COMBINES)

@@ -184,6 +184,9 @@ def captured(model: nn.Module, batches: list[dict[str, Tensor]]) -> dict[str, Te
 
 def surveyed(init: EVA, batches: list[dict[str, Tensor]]) -> tuple[nn.Module, dict[str, nn.Linear]]:
     model = bert().train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.5
     targets = linear_targets(model, BERT_TARGETS)
     init.survey(model, targets, batches)
     assert model.training
