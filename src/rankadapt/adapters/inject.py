@@ -41,7 +41,7 @@ def linear_targets(model: nn.Module, patterns: Iterable[str]) -> dict[str, nn.Li
     Raises:
         ModelError: a pattern fits nothing, or something else than an ``nn.Linear``.
     """
-    found = matching(model, patterns, "targets")
+    found = matching(model, patterns, "model.targets")
     if problems := [p for name, module in found.items() for p in _misfits(name, module, 0, 0)]:
         raise ModelError(problems)
     return {name: m for name, m in found.items() if isinstance(m, nn.Linear)}

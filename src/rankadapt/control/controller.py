@@ -164,7 +164,8 @@ class Controller:
             self.scorer.update(Reading(self.adapters))
         live, scores = self.adapters.live(), _agreed(self.scorer.scores())
         limits = self.limits
-        refuse_nonfinite(self.adapters, scores, live, step)
+        asked = live | (self.adapters.storage == "in_place")  # there the dead may revive
+        refuse_nonfinite(self.adapters, scores, asked, step)
         change = self.policy(scores, live, limits, self._event(step))
         refuse_broken_limits(type(self.policy).__name__, change, live, limits)
         seed = self.options.seed * 1_000_003 + step
@@ -206,9 +207,11 @@ class Controller:
         self.adapters.watch(*(on and one for one in wanted))
 
     def _set_window(self) -> None:
-        window = self.policy.window(self.taken + 1, self.adapters.slots, self.options.seed)
-        for layer in self.adapters.layers if window is not None else []:
-            layer.set_window(window, window - 1 if self.policy.frozen else 0)
+        rank = max(self.adapters.ranks(), default=0)
+        window = self.policy.window(self.taken + 1, rank, self.options.seed) if rank else None
+        if window is not None:
+            for layer in self.adapters.layers:
+                layer.set_window(window, window - 1 if self.policy.frozen else 0)
 
 
 def _agreed(scores: Tensor) -> Tensor:

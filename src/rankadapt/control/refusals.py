@@ -24,9 +24,9 @@ def refuse_overfull(adapters: Adapters, limits: Limits) -> None:
         raise ConfigError(over)
 
 
-def refuse_nonfinite(adapters: Adapters, scores: Tensor, live: Tensor, step: int) -> None:
-    """Raise a TrainingError if a live score (M, R) is not finite."""
-    bad = (live & ~scores.isfinite()).nonzero()
+def refuse_nonfinite(adapters: Adapters, scores: Tensor, asked: Tensor, step: int) -> None:
+    """Raise a TrainingError if a score (M, R) that decides, one of ``asked``, is not finite."""
+    bad = (asked & ~scores.isfinite()).nonzero()
     if len(bad):
         row, slot = bad[0].tolist()
         raise TrainingError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from rankadapt.adapters import EVA, Form, Whole, inject
 from rankadapt.adapters.inject import linear_targets, matching
@@ -16,9 +17,9 @@ from rankadapt.training.loader import TrainLoader
 
 
 def adapt(
-    config: RunConfig, model: nn.Module, ranks: RankPlan, survey: TrainLoader
+    config: RunConfig, base: PreTrainedModel, ranks: RankPlan, survey: TrainLoader
 ) -> tuple[nn.Module, list[nn.Parameter]]:
-    """Freeze ``model`` and adapt it, in place.
+    """Freeze ``base`` and adapt it, in place.
 
     Args:
         survey: the training data as every process sees it alike, for an init that looks at inputs.
@@ -29,22 +30,23 @@ def adapt(
     Raises:
         ModelError: the model lacks what the adaptation needs.
     """
-    head = _head(model, config.model.trainable)
+    head = _head(base, config.model.trainable)
+    model: nn.Module = base
     if isinstance(config.form, Form):
-        _inject(config, config.form, model, _surveyed(config, model, ranks, survey))
+        _inject(config, config.form, base, _surveyed(config, base, ranks, survey))
     elif isinstance(config.form, Whole):
-        model = _install(config, config.form, model)
+        model = _install(config, config.form, base)
     for parameter in head:
         parameter.requires_grad_(True)
     quantize_frozen(model, config.quantization)
     if config.trainer.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if config.compile:
         model.compile()
     return model, head
 
 
-def _head(model: nn.Module, patterns: list[str] | None) -> list[nn.Parameter]:
+def _head(model: PreTrainedModel, patterns: list[str] | None) -> list[nn.Parameter]:
     if patterns is None:
         kept = (getattr(model, model.base_model_prefix, None), model.get_output_embeddings())
         modules = [child for child in model.children() if all(child is not k for k in kept)]
@@ -80,7 +82,7 @@ def _surveyed(config: RunConfig, model: nn.Module, ranks: RankPlan, survey: Trai
     return replace(ranks, initial=initial, slots=max(ranks.slots, *initial))
 
 
-def _install(config: RunConfig, form: Whole, model: nn.Module) -> nn.Module:
+def _install(config: RunConfig, form: Whole, model: PreTrainedModel) -> nn.Module:
     targets = linear_targets(model, config.model.targets)
     if problems := form.problems(model.config.model_type, list(targets)):
         raise ModelError(problems)

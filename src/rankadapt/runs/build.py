@@ -8,7 +8,13 @@ from collections.abc import Iterable
 import torch
 import transformers
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from rankadapt.adapters import adapted_layers
 from rankadapt.errors import ModelError, Problem
@@ -28,7 +34,7 @@ def load_tokenizer(config: ModelConfig, sources: Sources) -> PreTrainedTokenizer
     return AutoTokenizer.from_pretrained(sources.model(config.tokenizer))
 
 
-def build_model(config: ModelConfig, task: Task, sources: Sources) -> nn.Module:
+def build_model(config: ModelConfig, task: Task, sources: Sources) -> PreTrainedModel:
     """The base model with a fresh head for ``task``; random where ``config.config`` describes it.
 
     Raises:

@@ -54,8 +54,18 @@ class RankPlan:
         return sum(self.initial)
 
 
-def plan_ranks(config: RunConfig, blocks: Sequence[int], horizon: Horizon) -> RankPlan:
+def plan_ranks(
+    config: RunConfig,
+    blocks: Sequence[int],
+    horizon: Horizon,
+    sizes: Sequence[tuple[int, int]] = (),
+) -> RankPlan:
     """Where ranks start and how far they can go, for modules in these transformer ``blocks``.
+
+    Args:
+        sizes: (d_in, d_out) of the modules, where they are known: no module needs more slots than the largest
+            has room for, and where the budget counts parameters, what one dear direction leaves may become
+            several cheap ones.
 
     Raises:
         ConfigError: the budget does not fit the policy or the bounds.
@@ -74,7 +84,20 @@ def plan_ranks(config: RunConfig, blocks: Sequence[int], horizon: Horizon) -> Ra
     if problems:
         raise ConfigError(problems)
     initial = policy.allocate(start, blocks)
-    slots = budget.max_rank or policy.reach(max(initial), horizon.events, modules, reference)
+    slots = budget.max_rank or _reach(config, max(initial), horizon.events, modules, sizes)
+    if min(initial) < budget.min_rank:
+        reason = f"{type(policy).__name__} starts a module with rank {min(initial)}"
+        raise ConfigError(Problem("budget.min_rank", budget.min_rank, reason, "lower it"))
     if max(initial) > slots:
         raise ConfigError(Problem("budget.max_rank", slots, f"modules start with rank {max(initial)}"))
     return RankPlan(initial, slots, end)
+
+
+def _reach(config: RunConfig, start: int, events: int, modules: int, sizes: Sequence[tuple[int, int]]) -> int:
+    slots = config.policy.reach(start, events, modules, config.budget.rank * modules)
+    if not sizes:
+        return slots
+    costs = [sum(size) for size in sizes]
+    if config.budget.unit == "parameters":
+        slots = start + (slots - start) * math.ceil(max(costs) / min(costs))
+    return max(min(slots, max(min(size) for size in sizes)), start)

@@ -12,7 +12,7 @@ import torch
 
 from rankadapt.adapters import Adapters
 from rankadapt.adapters.collection import block_numbers
-from rankadapt.adapters.inject import matching
+from rankadapt.adapters.inject import linear_targets
 from rankadapt.control import Controller, ControlOptions
 from rankadapt.runs.adapt import adapt
 from rankadapt.runs.build import build_model, count_parameters, load_tokenizer
@@ -81,14 +81,15 @@ def build_session(config: RunConfig) -> Session:
     data = config.task.load(tokenizer, sources, config.seed)
     horizon = plan_horizon(config, len(data.train))
     pl.seed_everything(config.seed, verbose=False)
-    model = build_model(config.model, config.task, sources)
-    paths = list(matching(model, config.model.targets, "model.targets"))
-    ranks = plan_ranks(config, block_numbers(paths), horizon)
+    base = build_model(config.model, config.task, sources)
+    targets = linear_targets(base, config.model.targets)
+    sizes = [(layer.in_features, layer.out_features) for layer in targets.values()]
+    ranks = plan_ranks(config, block_numbers(targets), horizon, sizes)
     collate = partial(_collate, config.task, tokenizer)
     survey = TrainLoader(
         data.train, collate, config.task.batch_size, horizon.steps, Share(0, 1, 1), config.seed
     )
-    model, head = adapt(config, model, ranks, survey)
+    model, head = adapt(config, base, ranks, survey)
     adapters = Adapters(model, may_be_empty=True)
     module = FineTuner(
         model,

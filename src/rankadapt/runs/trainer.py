@@ -49,7 +49,9 @@ def build_host(session: Session, directory: Path, steps: int | None = None) -> H
     )
     ranks = RankCallback(session.controller, session.horizon.steps)
     callbacks: list[pl.Callback] = (
-        [clock, ranks] if steps else [clock, ranks, StepMetrics(trainer.log_every_n_steps), stop, keeper]
+        [clock, ranks]
+        if steps
+        else [clock, ranks, StepMetrics(trainer.log_every_n_steps, session.controller), stop, keeper]
     )
     if trainer.progress_bar:
         callbacks.append(TQDMProgressBar(refresh_rate=5))

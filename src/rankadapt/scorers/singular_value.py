@@ -4,7 +4,6 @@ is written as its singular triplets (which a policy that ``rotates`` asks for be
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -17,7 +16,7 @@ class SingularValue(SmoothedScorer):
     """What is lost of the update if the direction goes, in the Frobenius norm."""
 
     beta: float = 0.0
-    when: ClassVar[When] = "at_events"
+    when: When = "at_events"
 
     def raw(self, reading: Reading) -> Tensor:
         return reading.update_norm()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rankadapt.adapters import Add, Form, Init, Whole
+from rankadapt.adapters.whole.peft import PREFIX_AND_CHECKPOINTS, Peft
 from rankadapt.errors import Problem
 from rankadapt.training.config import RunConfig
 
@@ -45,6 +46,8 @@ def _whole(config: RunConfig) -> Iterator[Problem]:
         yield Problem(
             "quantization", config.quantization.kind, f"{why}: only slotted forms train on a 4-bit base"
         )
+    if config.trainer.gradient_checkpointing and isinstance(form, Peft) and form.works_by_prefix:
+        yield PREFIX_AND_CHECKPOINTS
     if config.model.architecture is not None:
         yield from form.problems(config.model.architecture, config.model.targets)
 

@@ -6,7 +6,8 @@
 | ||W0 + ΔW||, per output row | :func:`row_norms`, constant in the backward pass (section 4.3) | (d_out,) |
 
 Where this differs from the authors' code: the norms are computed from ``W0 A^T`` and ``A A^T`` without
-writing out W0 + ΔW. As there and in peft, dropout also touches the base part, ``(m/n - 1) W0 x``. When ranks change, m stays and the norms follow.
+writing out W0 + ΔW. As there and in peft, dropout also touches the base part, ``(m/n - 1) W0 x``. When ranks
+change, m stays and the norms follow.
 """
 
 from __future__ import annotations

@@ -60,6 +60,13 @@ class Peft(Whole):
         tuner = PEFT_TYPE_TO_TUNER_MAPPING.get(config.peft_type)
         return not config.is_prompt_learning and hasattr(tuner, "merge_and_unload")
 
+    @property
+    def works_by_prefix(self) -> bool:
+        """Whether it works by past key values, which gradient checkpointing drops."""
+        if config_problems(self.config, self.task_type):
+            return False
+        return is_prefix(type(build_config(self.config)))
+
     def install(self, model: nn.Module, targets: Mapping[str, nn.Linear], rank: int, seed: int) -> nn.Module:
         architecture = getattr(getattr(model, "config", None), "model_type", "")
         if problems := self.problems(architecture, targets):
