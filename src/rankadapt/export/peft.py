@@ -64,8 +64,8 @@ def _write_trained(model: nn.Module, directory: Path) -> None:
     tensors = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters() if p.requires_grad}
     save_file(tensors, directory / "trained.safetensors")
     (directory / "README.md").write_text(
-        "What was trained is not a sum of low-rank factors and the base weight: no engine can load it as a LoRA\n"
-        "adapter. `trained.safetensors` has every trained tensor by name; `checkpoints/` resumes the run.\n"
+        "What was trained is not a sum of low-rank factors and the base weight: no engine can load it as a\n"
+        "LoRA adapter. `trained.safetensors` has every trained tensor by name; `checkpoints/` resumes the run.\n"
     )
 
 

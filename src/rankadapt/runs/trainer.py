@@ -48,11 +48,8 @@ def build_host(session: Session, directory: Path, steps: int | None = None) -> H
         trainer.log_every_n_steps,
     )
     ranks = RankCallback(session.controller, session.horizon.steps)
-    callbacks: list[pl.Callback] = (
-        [clock, ranks]
-        if steps
-        else [clock, ranks, StepMetrics(trainer.log_every_n_steps, session.controller), stop, keeper]
-    )
+    metrics = StepMetrics(trainer.log_every_n_steps, session.controller)
+    callbacks: list[pl.Callback] = [clock, ranks] if steps else [clock, ranks, metrics, stop, keeper]
     if trainer.progress_bar:
         callbacks.append(TQDMProgressBar(refresh_rate=5))
     world = session.share.world

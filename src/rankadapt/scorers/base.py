@@ -14,8 +14,8 @@ from rankadapt.adapters.reading import Reading
 from rankadapt.boards import Moves
 
 When = Literal["before_step", "after_step", "at_events"]
-"""When a scorer looks: with unclipped gradients and the weights before the optimizer's step; with the
-clipped gradients and the weights after it (as AdaLoRA's own code does); or only right before a rank change."""
+"""When a scorer looks: with unclipped gradients and the weights before the optimizer's step; with clipped
+gradients and the weights after it (as AdaLoRA's own code does); or only right before a rank change."""
 
 
 class Scorer(ABC):
