@@ -69,6 +69,7 @@ def test_the_main_job_is_the_papers() -> None:
         "t_i": 300,
         "delta_t": 100,
         "t_f": 2600,
+        "origin": "t_i",
     }
     assert config["optimizer"]["lr"] == 1.2e-3
     assert config["optimizer"]["warmup_steps"] == 200

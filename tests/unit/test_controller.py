@@ -134,7 +134,7 @@ def test_the_policy_is_told_where_it_is() -> None:
 
     Run(Spy()).go(1, TOTAL)
     told = [(e.index, e.count, e.step, e.total, e.first, e.last, e.budget) for e in events]
-    assert told == [(i, 4, 10 + 6 * i, TOTAL, 4, 30, 15) for i in range(4)]
+    assert told == [(i, 4, 10 + 6 * i, TOTAL, 4, 32, 15) for i in range(4)]
 
 
 def test_trace_has_the_start_every_event_and_the_end() -> None:

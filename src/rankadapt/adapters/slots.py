@@ -122,7 +122,9 @@ def _promote(layer: AdaptedLinear, event: _Event) -> None:
         _draw(layer, index, name, parameter, fresh)
         for key, state in _row_states(event.optimizer, parameter):
             _settle(key, state, fresh)
-    layer.slot_parameters()[layer.form.outgoing][event.new] = layer.ahead[event.new]
+    core = layer.slot_parameters()[layer.form.outgoing]
+    core[event.new] = layer.ahead[event.new]
+    core[behind] = 0
     layer.ahead[event.new] = 0
     layer.ahead[behind] = RESERVE_CORE
     layer.resize(event.rank)

@@ -65,7 +65,7 @@ def _write_trained(model: nn.Module, directory: Path) -> None:
     save_file(tensors, directory / "trained.safetensors")
     (directory / "README.md").write_text(
         "What was trained is not a sum of low-rank factors and the base weight: no engine can load it as a\n"
-        "LoRA adapter. `trained.safetensors` has every trained tensor by name; `checkpoints/` resumes the run.\n"
+        "LoRA adapter. `trained.safetensors` has every trained tensor by name; `checkpoints/` resumes.\n"
     )
 
 

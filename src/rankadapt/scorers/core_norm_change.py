@@ -11,13 +11,13 @@ Liang et al. 2025 (arXiv 2501.08008), section III-C; Table III for the normalisa
 
 Where this differs from the paper: nothing. "t-1" is the last rank change, before it was carried out, and the
 start of training at first, as in the authors' code. In ``bea`` the core is diag(e); a form without a core
-scores by its rank alone, which tells nothing.
+would score by its rank alone, which tells nothing, and is refused.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -39,6 +39,7 @@ class CoreNormChange(ModuleScorer):
 
     normalise: Literal["r", "sqrt_r", "none"] = "r"
     when: When = "at_events"
+    reads_core: ClassVar[bool] = True
 
     def begin(self, reading: Reading) -> None:
         self._kept.setdefault("before", self._value(reading))

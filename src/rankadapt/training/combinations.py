@@ -62,6 +62,9 @@ def _form(config: RunConfig) -> Iterator[Problem]:
         yield Problem("form.frozen", form.frozen, "leaves nothing to train")
     if form.reserve and "e" not in form.initial:
         yield Problem("form.reserve", form.reserve, f"{_name(form)} has no core to hold back", "form=bea")
+    if form.reserve and form.new_direction == "preserving":
+        reason = "directions that train ahead already have a share in the output when they are added"
+        yield Problem("form.new_direction", form.new_direction, reason, "small, or form.reserve=0")
     if form.reserve and (not policy.moves_ranks or policy.prunes or policy.storage != "fresh"):
         reason = f"directions that train ahead need a policy that only grows, not {_name(policy)}"
         yield Problem("form.reserve", form.reserve, reason, "policy=incremental, or form.reserve=0")

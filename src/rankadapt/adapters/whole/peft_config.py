@@ -19,6 +19,8 @@ NOT_HERE = {
 }
 DECODERS = ("llama", "mistral", "gemma", "gemma2", "qwen2", "qwen3", "gpt2", "phi3")
 """Model types whose sequence classifier looks for the last token that is no padding."""
+VISION = ("vit", "deit", "dinov2", "swin")
+"""Model types without tokens of text."""
 
 
 def config_problems(config: Mapping[str, Any], task_type: str) -> list[Problem]:
@@ -54,6 +56,8 @@ def architecture_problems(config: Mapping[str, Any], task_type: str, architectur
         reason = f"needs past key values, which the attention of {architecture} does not take"
     elif architecture in ("bart", "mbart") and classifies:
         reason = f"cannot be put before the classifier of {architecture}"
+    elif architecture in VISION:
+        reason = f"puts virtual tokens before a text, and {architecture} reads images"
     elif architecture in DECODERS and classifies and not is_prefix(kind):
         reason = f"hides the padding from {architecture}, whose classifier then reads the wrong token"
     return [Problem(f"{WHERE}._target_", name, reason, "choose another method")] if reason else []
