@@ -3,8 +3,8 @@
     python scripts/combination_table.py > docs/combinations.md
 
 Asked of the rules in ``rankadapt.training.combinations``: a cell says yes unless they refuse it. One
-configuration is composed and its sections are exchanged for every value of every group, because composing each
-cell would take minutes; tests/contract/test_combinations.py composes a sample as the command line does.
+configuration is composed and its sections are exchanged for every value of every group, because composing
+each cell would take minutes; tests/contract/test_combinations.py composes a sample of the cells.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -74,15 +74,21 @@ def composed(name: str, overrides: Sequence[str] = ()) -> DictConfig:
 
 
 @cache
-def section(group: str, value: str) -> Any:
-    """``conf/<group>/<value>.yaml`` as the object that it configures."""
+def plain(group: str, value: str) -> dict[str, Any]:
+    """``conf/<group>/<value>.yaml``, defaults filled in and references resolved. Not to be changed."""
     cfg = base()[0].copy()
     OmegaConf.set_struct(cfg, False)
     cfg[group] = composed(f"{group}/{value}")[group]
-    plain = OmegaConf.to_container(cfg, resolve=True)[group]  # type: ignore[index, call-overload]
+    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))[group]
+
+
+@cache
+def section(group: str, value: str) -> Any:
+    """``conf/<group>/<value>.yaml`` as the object that it configures."""
+    found = plain(group, value)
     if group in ("quantization", "model"):
-        return {"quantization": Quantization, "model": ModelConfig}[group](**plain)
-    return instantiate(plain, _recursive_=False, _convert_="all") if plain["_target_"] else None
+        return {"quantization": Quantization, "model": ModelConfig}[group](**found)
+    return instantiate(found, _recursive_=False, _convert_="all") if found["_target_"] else None
 
 
 def chosen(**choices: str) -> RunConfig:
@@ -145,8 +151,8 @@ def forms_and_the_rest() -> str:
         assert bool(refusals(chosen(**picked))) == apart, picked
         refused += apart
     closing = (
-        f"All {len(together)} combinations of the four were asked as well: {len(together) - refused} work, and "
-        f"the {refused} that are refused each contain a pair that is."
+        f"All {len(together)} combinations of the four were asked as well: {len(together) - refused} work,\n"
+        f"and the {refused} that are refused each contain a pair that is."
     )
     return "\n\n".join([*tables, closing])
 
@@ -154,9 +160,9 @@ def forms_and_the_rest() -> str:
 def policy_cell(policy: str, column: str) -> list[Problem]:
     """Of a policy and a form, or any form without slots."""
     if column != "without slots":
-        return refusals(replace(chosen(form=column), policy=section("policy", policy)))
+        return _of_policy(policy, replace(chosen(form=column), policy=section("policy", policy)))
     answers = []
-    for name in set(values("form")) - set(slotted_forms()):
+    for name in sorted(set(values("form")) - set(slotted_forms())):
         kind = type(section("form", name)).__name__
         problems = refusals(chosen(form=name, policy=policy))
         answers.append([replace(p, reason=p.reason.replace(f"{kind} has", "it has")) for p in problems])
@@ -168,9 +174,15 @@ def policy_setting_cell(policy: str, column: str) -> list[Problem]:
     """Of a policy and ``group=value`` or one of :data:`SETTINGS`; of a form with a core."""
     config = chosen(form="bea", policy=policy)
     if column in SETTINGS:
-        return refusals(SETTINGS[column](config))
+        return _of_policy(policy, SETTINGS[column](config))
     group, _, value = column.partition("=")
-    return refusals(replace(config, **{group: section(group, value)}))
+    return _of_policy(policy, replace(config, **{group: section(group, value)}))
+
+
+def _of_policy(policy: str, config: RunConfig) -> list[Problem]:
+    """The reasons without the policy's name, so that one is the same for all policies."""
+    kind = type(section("policy", policy)).__name__
+    return [replace(p, reason=p.reason.replace(kind, "this policy")) for p in refusals(config)]
 
 
 def scorer_form_cell(scorer: str, form: str) -> list[Problem]:
@@ -215,12 +227,12 @@ HEADING = """# What works with what
 
 Written by `python scripts/combination_table.py > docs/combinations.md`; `tests/contract/test_combinations.py`
 keeps it true: it composes refused cells and sees them refused, and trains twelve steps in a sample of the
-others. The rules are in `src/rankadapt/training/combinations.py`, one sentence each; what they refuse is refused
-when the configuration is composed, with the reason given here and what to do about it.
+others. The rules are in `src/rankadapt/training/combinations.py`, one sentence each; what they refuse is
+refused when the configuration is composed, with the reason given here and what to do about it.
 
-"Yes" means that it runs and keeps the laws of [design.md](design.md), not that a paper has tried it. Every pair is
-asked with the other choices of plain LoRA (`form=ba`, ranks that never move), unless its table says otherwise;
-`bea_ahead`, which only exists for policies that grow, with `policy=incremental`.
+"Yes" means that it runs and keeps the laws of [design.md](design.md), not that a paper has tried it. Every
+pair is asked with the other choices of plain LoRA (`form=ba`, ranks that never move), unless its table says
+otherwise; `bea_ahead`, which only exists for policies that grow, with `policy=incremental`.
 """
 
 
@@ -241,17 +253,18 @@ def document() -> str:
         "Of `form=bea`, with `adapter.scaling=initial` where the column does not say otherwise.",
         table("policy", values("policy"), settings, policy_setting_cell),
         "## Scorers and forms",
-        "The policy is `bidirectional`. A scorer is not asked, and not refused, where ranks do not move.",
+        "The policy is `bidirectional` (of `bea_ahead`, `incremental`). A scorer is not asked, and not\n"
+        "refused, where ranks do not move.",
         table("scorer", values("scorer"), slotted_forms(), scorer_form_cell),
         "## Scorers and policies",
-        "Of `form=bea`; `combine` and precision with `policy=bidirectional`. A scorer that rates whole modules "
-        "(`core_norm_change`, `dense_sensitivity`, `truncated_norm`, `fisher`) gives every direction of a module "
-        "the same score: policies that grow or share out want just that, those that prune then go by age.",
+        "Of `form=bea`; `combine` and precision with `policy=bidirectional`. A scorer that rates whole\n"
+        "modules (`core_norm_change`, `dense_sensitivity`, `truncated_norm`, `fisher`) gives every direction of a\n"
+        "module the same score: policies that grow or share out want just that, those that prune go by age.",
         table("scorer", values("scorer"), [*moving(), *combine_columns, FP16], scorer_policy_cell),
         "## Methods and architectures",
         "Asked of the models "
         + ", ".join(f"`{m}`" for m in ARCHITECTURES.values())
-        + ". There is no task with "
+        + ".\nThere is no task with "
         "images yet: for ViT, yes means that the method can be put into it.",
         table("method", values("method"), list(ARCHITECTURES), method_cell),
     ]

@@ -167,13 +167,14 @@ class AdaptedLinear(Mergeable):
         """Those of activations, inputs and the update; None for what is not noted."""
         return self.probe, self.input_probe, self.update_probe
 
-    def up(self) -> Tensor:
-        """``P`` (R, d_out) with ``ΔW = P^T A``: scale and core are folded in."""
+    def up(self, windowed: bool = False) -> Tensor:
+        """``P`` (R, d_out) with ``ΔW = P^T A``: scale and core are folded in; ``windowed`` at the scale of the
+        present window."""
         slots: Mapping[str, Tensor] = self.slot_parameters()
         if self.reserves:
             core = torch.where(self.ahead > 0, self.ahead, slots["e"])
             slots = {**slots, "e": core}
-        scale = self.window_scale if self.window is not None and self.training else self.scale
+        scale = self.window_scale if windowed and self.window is not None else self.scale
         return self.form.up(slots, scale)
 
     def delta(self) -> Tensor:
@@ -190,7 +191,7 @@ class AdaptedLinear(Mergeable):
             x = x.to(dtype)
             bias = None if bias is None else bias.to(dtype)
             branch = None if branch is None else branch.to(dtype)
-        A, P = self.A.to(x.dtype), self.up().to(x.dtype)
+        A, P = self.A.to(x.dtype), self.up(windowed=self.training).to(x.dtype)
         if self.learn_from and self.training:
             A, P = (torch.cat([v[: self.learn_from].detach(), v[self.learn_from :]]) for v in (A, P))
         tokens = self.tokens.value

@@ -91,7 +91,7 @@ class _Event:
 
 
 def _rearrange(layer: AdaptedLinear, event: _Event) -> None:
-    if layer.form.reserve:
+    if layer.reserves:
         return _promote(layer, event)
     lost = event.kept < layer.rank
     inherited = layer.options.scale(layer.rank, layer.initial_rank, layer.slots)

@@ -170,7 +170,8 @@ class Controller:
         refuse_broken_limits(type(self.policy).__name__, change, live, limits)
         seed = self.options.seed * 1_000_003 + step
         self.scorer.move(slots.apply(self.adapters, change, optimizer, self.options.optimizer_reset, seed))
-        if self.adapters.reserves and self._spent() >= self.budget:
+        done = step == self.timetable.last or self._spent() >= self.budget
+        if self.adapters.reserves and done:  # nothing is left to train ahead for
             slots.drop_reserves(self.adapters, optimizer)
         self.trace.event(step, self.adapters.ranks(), scores, live, change)
         return change
