@@ -30,8 +30,13 @@ def load_tokenizer(config: ModelConfig, sources: Sources) -> PreTrainedTokenizer
         ModelError: it is nowhere to be found.
     """
     if config.tokenizer is None:
-        return AutoTokenizer.from_pretrained(sources.model(config.source, config.sha256))
-    return AutoTokenizer.from_pretrained(sources.model(config.tokenizer))
+        path = sources.model(config.source, config.sha256)
+    else:
+        path = sources.model(config.tokenizer)
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    if tokenizer.pad_token is None:  # LLaMA: padding is masked, any token will do
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def build_model(config: ModelConfig, task: Task, sources: Sources) -> PreTrainedModel:

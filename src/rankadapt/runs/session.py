@@ -82,6 +82,8 @@ def build_session(config: RunConfig) -> Session:
     horizon = plan_horizon(config, len(data.train))
     pl.seed_everything(config.seed, verbose=False)
     base = build_model(config.model, config.task, sources)
+    if base.config.pad_token_id is None:  # decoders that classify look for the last token before the padding
+        base.config.pad_token_id = tokenizer.pad_token_id
     targets = linear_targets(base, config.model.targets)
     sizes = [(layer.in_features, layer.out_features) for layer in targets.values()]
     ranks = plan_ranks(config, block_numbers(targets), horizon, sizes)
