@@ -258,9 +258,9 @@ def document() -> str:
         table("scorer", values("scorer"), slotted_forms(), scorer_form_cell),
         "## Scorers and policies",
         "Of `form=bea`; `combine` and precision with `policy=bidirectional`. A scorer that rates whole\n"
-        "modules (`core_norm_change`, `dense_sensitivity`, `truncated_norm`, `fisher`) gives every direction\n"
-        "of a module the same score: policies that grow or share out want just that, those that prune go by\n"
-        "age.",
+        "modules (`core_norm_change`, `dense_sensitivity`, `truncated_norm`, `fisher`) gives every\n"
+        "direction of a module the same score: policies that grow or share out want just that, those that\n"
+        "prune go by age.",
         table("scorer", values("scorer"), [*moving(), *combine_columns, FP16], scorer_policy_cell),
         "## Methods and architectures",
         "Asked of the models "
