@@ -168,8 +168,8 @@ class AdaptedLinear(Mergeable):
         return self.probe, self.input_probe, self.update_probe
 
     def up(self, windowed: bool = False) -> Tensor:
-        """``P`` (R, d_out) with ``ΔW = P^T A``: scale and core are folded in; ``windowed`` at the scale of the
-        present window."""
+        """``P`` (R, d_out) with ``ΔW = P^T A``: scale and core are folded in; ``windowed`` at the scale
+        of the present window."""
         slots: Mapping[str, Tensor] = self.slot_parameters()
         if self.reserves:
             core = torch.where(self.ahead > 0, self.ahead, slots["e"])
