@@ -28,6 +28,7 @@ from rankadapt.adapters.forms import Tri
 from rankadapt.adapters.inject import matching
 from rankadapt.adapters.linear import adapted_layers
 from rankadapt.adapters.whole import AdapterDrop, BitFit, Houlsby, Parallel, Peft, Pfeiffer, RaSA, Series
+from rankadapt.runs.adapt import head_parameters
 
 CONF = Path(__file__).resolve().parents[1] / "conf/model"
 
@@ -236,8 +237,7 @@ def _counted(
 ) -> tuple[int, int]:
     """(trained, all) parameters."""
     model = build(name, task)
-    heads = matching(model, settings(name)["trainable"], "trainable").values() if head else ()
-    trained = sum(size(module) for module in heads)
+    trained = sum(p.numel() for p in head_parameters(model, settings(name)["trainable"])) if head else 0
     total = size(model)
     if packed:
         total -= sum(m.weight.numel() for m in matching(model, patterns(name), "targets").values()) // 2

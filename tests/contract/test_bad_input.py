@@ -47,7 +47,7 @@ def command_line(folder: Path, *arguments: str) -> str:
     [
         (
             "method=lorra",
-            ["method = 'lorra': there is no such choice", "method=lora?", "choices: hebira, lora"],
+            ["method = 'lorra': there is no such choice", "method=lora?", "choices: adalora, adapterdrop"],
         ),
         ("task=glue/rtee", ["task = 'glue/rtee'", "did you mean task=glue/rte?", "glue/wnli"]),
         ("task=imdb", ["task = 'imdb'", "choices: demo/entailment, glue/cola"]),

@@ -30,7 +30,7 @@ def adapt(
     Raises:
         ModelError: the model lacks what the adaptation needs.
     """
-    head = _head(base, config.model.trainable)
+    head = head_parameters(base, config.model.trainable)
     model: nn.Module = base
     if isinstance(config.form, Form):
         _inject(config, config.form, base, _surveyed(config, base, ranks, survey))
@@ -46,7 +46,9 @@ def adapt(
     return model, head
 
 
-def _head(model: PreTrainedModel, patterns: list[str] | None) -> list[nn.Parameter]:
+def head_parameters(model: PreTrainedModel, patterns: list[str] | None) -> list[nn.Parameter]:
+    """What ``model`` trains in full: the modules that fit ``patterns``, or if there are None, all that the
+    architecture has outside its encoder but an output embedding."""
     if patterns is None:
         kept = (getattr(model, model.base_model_prefix, None), model.get_output_embeddings())
         modules = [child for child in model.children() if all(child is not k for k in kept)]
