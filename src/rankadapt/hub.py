@@ -11,10 +11,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from datasets import Dataset
+from rankadapt.rows import Rows, TableRows
 
 PROBE_SECONDS = 4.0
 
@@ -23,8 +21,8 @@ class Unavailable(Exception):
     """The hub cannot be reached, or does not have what was asked for; the message says which."""
 
 
-def dataset(repo: str, config: str, split: str) -> Dataset:
-    """One split from the hub or from its local cache.
+def dataset(repo: str, config: str, split: str, where: str) -> Rows:
+    """One split from the hub or from its local cache, mapped into memory.
 
     Raises:
         Unavailable: no network and not cached, or unknown to the hub.
@@ -33,11 +31,14 @@ def dataset(repo: str, config: str, split: str) -> Dataset:
 
     try:
         if reachable():
-            return datasets.load_dataset(repo, config, split=split)
-        with _offline():
-            return datasets.load_dataset(repo, config, split=split)
+            found = datasets.load_dataset(repo, config, split=split)
+        else:
+            with _offline():
+                found = datasets.load_dataset(repo, config, split=split)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise Unavailable(_reason(error)) from error
+    names = {name: f.names for name, f in found.features.items() if isinstance(f, datasets.ClassLabel)}
+    return TableRows(found.data.table, where, names)
 
 
 def model(repo: str) -> str | Path:

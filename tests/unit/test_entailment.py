@@ -26,9 +26,9 @@ class TestEntailment:
         words = tiny_tokenizer("the")
         data, again = (task.load(words, Sources(), seed) for seed in (0, 1))
         assert (len(data.train), len(data.evaluation["validation"])) == (4000, 400)
-        assert data.train.labels.mean() == data.evaluation["validation"].labels.mean() == 0.5
+        assert [split.labels.mean() for split in data.splits.values()] == [0.5, 0.5]
         assert data.fingerprint == again.fingerprint
-        assert data.truncated == {"train": 0, "validation": 0}
+        assert [split.truncated for split in data.splits.values()] == [0, 0]
 
     def test_no_pair_is_in_both_splits(self) -> None:
         texts = [(pair.premise, pair.hypothesis) for pair in self.sample]

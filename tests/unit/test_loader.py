@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rankadapt.tasks.base import Examples
+from rankadapt.tasks.examples import TokenExamples
 from rankadapt.training.loader import EvalLoader, Share, TrainLoader
 
 torch.set_num_threads(1)
@@ -21,10 +21,10 @@ sizes = st.tuples(
 """Examples, batch size, processes, micro-batches, seed."""
 
 
-def examples(count: int, seed: int = 0) -> Examples:
+def examples(count: int, seed: int = 0, weights: np.ndarray | None = None) -> TokenExamples:
     lengths = np.random.default_rng(seed).integers(1, 30, count)
     rows = [[i] * n for i, n in enumerate(lengths)]
-    return Examples({"input_ids": rows}, np.arange(count), np.arange(count))
+    return TokenExamples.of({"input_ids": rows}, np.arange(count), weights=weights)
 
 
 def collate(picked: list[dict[str, Any]], pad_to: int) -> dict[str, Any]:

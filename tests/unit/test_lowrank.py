@@ -124,7 +124,7 @@ def test_probe_sums_squares_over_calls_and_micro_batches(weighted: bool, fused: 
     inputs = [torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(i)) for i in range(4)]
     weights = [torch.rand(2, 3, generator=torch.Generator().manual_seed(9 + i)) for i in range(2)]
     for micro in range(2):  # each micro-batch calls the layer twice, as DeBERTa does
-        adapters.tokens.value = weights[micro] if weighted else None
+        adapters.tokens.values = (weights[micro],) if weighted else ()
         (layer(inputs[2 * micro]).sum() + layer(inputs[2 * micro + 1]).square().sum()).backward()
     expected = literal_energy(inputs, layer.A, [weights[i // 2] for i in range(4)] if weighted else None)
     assert expected[3] == 0

@@ -161,7 +161,7 @@ def test_deberta_counts_every_call_of_shared_projections(padding: bool) -> None:
     adapters = Adapters(model)
     adapters.watch()
     data = batch(padded=True)
-    adapters.tokens.value = None if padding else data["attention_mask"]
+    adapters.tokens.values = () if padding else (data["attention_mask"],)
     calls = record(model)
     model(**data).loss.backward()
     alpha = Reading(adapters).activation()
@@ -189,7 +189,7 @@ def test_padding_counts_unless_it_is_weighted_away() -> None:
         adapters = Adapters(model)
         adapters.watch()
         data = batch(padded=True)
-        adapters.tokens.value = data["attention_mask"] if weighted else None
+        adapters.tokens.values = (data["attention_mask"],) if weighted else ()
         lengths = data["attention_mask"].sum(1).tolist() if trimmed else [7]
         for row, length in enumerate(lengths):
             part = {k: v[row : row + 1] for k, v in data.items()} if trimmed else data

@@ -61,7 +61,7 @@ class TestLoad:
     def test_truncation_is_counted(self, tmp_path: Path) -> None:
         data = rte(max_length=7).load(tiny_tokenizer(), mirror_with(tmp_path), seed=0)
         assert data.train.lengths.tolist() == [7, 7, 6]
-        assert data.truncated == {"train": 1, "validation": 1}
+        assert {name: split.truncated for name, split in data.splits.items()} == {"train": 1, "validation": 1}
 
     def test_a_slow_tokenizer_is_refused(self, tmp_path: Path) -> None:
         slow = SimpleNamespace(is_fast=False)
@@ -75,24 +75,28 @@ class TestLoad:
         def chosen(seed: int, size: int = 10) -> tuple[list[int], list[int]]:
             task = rte(max_train_examples=size, max_eval_examples=7)
             data = task.load(tiny_tokenizer(), sources, seed)
-            return data.train.index.tolist(), data.evaluation["validation"].index.tolist()
+            return data.train.rows.tolist(), data.evaluation["validation"].examples.rows.tolist()
 
         assert chosen(0) == chosen(0)
         assert chosen(0)[0] != chosen(1)[0]
         assert chosen(0)[1] == chosen(1)[1]
-        assert chosen(0, size=5)[0] == chosen(0)[0][:5]
+        assert set(chosen(0, size=5)[0]) < set(chosen(0)[0])
         assert len(set(chosen(0)[0])) == 10
         assert chosen(0, size=1000)[0] == list(range(60))
 
     @pytest.mark.parametrize(
         ("column", "value", "said"),
         [
-            ("label", [0, 7, 0], r"train, column label, row 1 = 7\.0: classes are 0 to 1; 1 of 3 rows"),
-            ("label", [0, 1, -1], r"row 2 = -1\.0:.*\n.*test splits have no labels"),
-            ("label", [0, 0.5, 1], r"row 1 = 0\.5"),
-            ("label", [0, None, 1], r"row 1 = nan"),
-            ("label", ["x", "y", "z"], r"column label: holds no numbers"),
-            ("sentence2", ["a", None, "b"], r"rte/train, column sentence2, row 1: is not a text"),
+            (
+                "label",
+                [0, 7, 0],
+                r"train-00000-of-00001\.parquet, row 1, column label = 7: classes are 0 to 1",
+            ),
+            ("label", [0, 1, -1], r"row 2, column label = -1:.*\n.*test splits have no labels"),
+            ("label", [0, 0.5, 1], r"row 1, column label = 0\.5"),
+            ("label", [0, None, 1], r"row 1, column label: is not a number"),
+            ("label", ["x", "y", "z"], r"row 0, column label = 'x': is not a number"),
+            ("sentence2", ["a", None, "b"], r"row 1, column sentence2: is not a text"),
         ],
     )
     def test_a_bad_value_is_named(self, tmp_path: Path, column: str, value: list, said: str) -> None:
@@ -103,7 +107,7 @@ class TestLoad:
     @pytest.mark.parametrize("value", [5.1, -0.1, float("nan"), float("inf")])
     def test_a_bad_target_is_named(self, tmp_path: Path, value: float) -> None:
         sources = mirror_with(tmp_path, {**ROWS, "label": [0.0, 5.0, value]})
-        with pytest.raises(DataError, match=rf"row 2 = {value}: targets are 0 to 5"):
+        with pytest.raises(DataError, match=rf"row 2, column label = {value}: targets are 0 to 5"):
             stsb().load(tiny_tokenizer(), sources, seed=0)
 
     def test_a_missing_column_is_named(self, tmp_path: Path) -> None:
@@ -119,11 +123,24 @@ class TestLoad:
     def test_labels_in_another_order_are_refused(self, tmp_path: Path) -> None:
         from datasets import ClassLabel, Dataset
 
-        file = write_split(tmp_path, "train", ROWS)
+        sources, file = mirror_with(tmp_path), write_split(tmp_path, "train", ROWS)
         classes = ClassLabel(names=["not_entailment", "entailment"])
         Dataset.from_dict(ROWS).cast_column("label", classes).to_parquet(file)
         with pytest.raises(DataError, match=r"task\.labels .*the data's classes are \['not_entail"):
-            rte().load(tiny_tokenizer(), Sources(tmp_path), seed=0)
+            rte().load(tiny_tokenizer(), sources, seed=0)
+
+    def test_a_bad_row_may_be_left_out_and_is_counted(self, tmp_path: Path) -> None:
+        sources = mirror_with(tmp_path, {**ROWS, "label": [0, 7, 0]})
+        data = rte(bad_rows="skip").load(tiny_tokenizer(), sources, seed=0)
+        assert data.train.rows.tolist() == [0, 2]
+        assert {name: split.skipped for name, split in data.splits.items()} == {"train": 1, "validation": 0}
+        again = rte(bad_rows="skip").load(tiny_tokenizer(), sources, seed=0)
+        assert again.train.skipped == 1
+
+    def test_no_row_that_can_be_used(self, tmp_path: Path) -> None:
+        sources = mirror_with(tmp_path, {**ROWS, "label": [7, 7, 7]})
+        with pytest.raises(DataError, match="rte/train: no row of it can be used"):
+            rte(bad_rows="skip").load(tiny_tokenizer(), sources, seed=0)
 
 
 class TestBatch:

@@ -194,9 +194,7 @@ class AdaptedLinear(Mergeable):
         A, P = self.A.to(x.dtype), self.up(windowed=self.training).to(x.dtype)
         if self.learn_from and self.training:
             A, P = (torch.cat([v[: self.learn_from].detach(), v[self.learn_from :]]) for v in (A, P))
-        tokens = self.tokens.value
-        if tokens is not None and tokens.shape != x.shape[:-1]:
-            tokens = None  # not the batch: DeBERTa also projects its relative positions
+        tokens = self.tokens.of(x)
         # A compiled graph must not depend on the rank: dead slots are zero, so all R may take part.
         width = self.slots if torch.compiler.is_compiling() and self.window is None else self.width
         extra, fused = self.extra_parameters(), self.options.fused

@@ -41,7 +41,20 @@ class AdapterOptions:
 
 
 class TokenWeights:
-    """Shared by all adapted layers of a model: the weight of each token (batch, time) in activation
-    energies. None counts every token, padding included."""
+    """Shared by all adapted layers of a model: the weight of each token in activation energies.
 
-    value: Tensor | None = None
+    Attributes:
+        values: one (batch, time) tensor for each shape that the tokens of a batch come in (an encoder's and a
+            decoder's); none counts every token, padding included.
+        void: count no token at all.
+    """
+
+    values: tuple[Tensor, ...] = ()
+    void: bool = False
+
+    def of(self, x: Tensor) -> Tensor | None:
+        """(...,) weights of the tokens of ``x`` (..., d); None for all alike, also where ``x`` is not the
+        batch: DeBERTa projects its relative positions too."""
+        if self.void:
+            return x.new_zeros(x.shape[:-1])
+        return next((weights for weights in self.values if weights.shape == x.shape[:-1]), None)

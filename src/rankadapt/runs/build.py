@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import transformers
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from rankadapt.adapters import adapted_layers
 from rankadapt.errors import ModelError, Problem
@@ -23,20 +18,15 @@ from rankadapt.tasks.base import Task
 from rankadapt.training.config import ModelConfig
 
 
-def load_tokenizer(config: ModelConfig, sources: Sources) -> PreTrainedTokenizerBase:
-    """The model's tokenizer.
+def load_processor(config: ModelConfig, task: Task, sources: Sources) -> Any:
+    """The model's tokenizer, or what else prepares its inputs.
 
     Raises:
         ModelError: it is nowhere to be found.
     """
     if config.tokenizer is None:
-        path = sources.model(config.source, config.sha256)
-    else:
-        path = sources.model(config.tokenizer)
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    if tokenizer.pad_token is None:  # LLaMA: padding is masked, any token will do
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
+        return task.processor(sources.model(config.source, config.sha256))
+    return task.processor(sources.model(config.tokenizer))
 
 
 def build_model(config: ModelConfig, task: Task, sources: Sources) -> PreTrainedModel:

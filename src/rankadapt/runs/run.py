@@ -135,7 +135,8 @@ def _write(session: Session, host: Host, directory: Path, record: Results) -> Pa
     record["data"] = {
         "train_examples": len(session.data.train),
         "evaluation_examples": {name: len(e) for name, e in session.data.evaluation.items()},
-        "truncated": session.data.truncated,
+        "truncated": {name: split.truncated for name, split in session.data.splits.items()},
+        "skipped": {name: split.skipped for name, split in session.data.splits.items()},
     }
     record["provenance"] = provenance(session.data.fingerprint)
     frame = write_trace(directory / "ranks.parquet", trace)

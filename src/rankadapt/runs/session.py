@@ -15,10 +15,10 @@ from rankadapt.adapters.collection import block_numbers
 from rankadapt.adapters.inject import linear_targets
 from rankadapt.control import Controller, ControlOptions
 from rankadapt.runs.adapt import adapt
-from rankadapt.runs.build import build_model, count_parameters, load_tokenizer
+from rankadapt.runs.build import build_model, count_parameters, load_processor
 from rankadapt.runs.plan import Horizon, RankPlan, plan_horizon, plan_ranks
 from rankadapt.sources import Sources
-from rankadapt.tasks.base import TaskData
+from rankadapt.tasks.examples import TaskData
 from rankadapt.training.config import RunConfig
 from rankadapt.training.loader import EvalLoader, Share, TrainLoader
 from rankadapt.training.module import FineTuner
@@ -76,18 +76,18 @@ def build_session(config: RunConfig) -> Session:
         world=int(os.environ.get("WORLD_SIZE", 1)),
         accumulate=config.trainer.accumulate_grad_batches,
     )
-    sources = Sources(config.paths.mirror)
-    tokenizer = load_tokenizer(config.model, sources)
-    data = config.task.load(tokenizer, sources, config.seed)
+    sources = Sources(config.paths.mirror, config.paths.cache)
+    processor = load_processor(config.model, config.task, sources)
+    data = config.task.load(processor, sources, config.seed)
     horizon = plan_horizon(config, len(data.train))
     pl.seed_everything(config.seed, verbose=False)
     base = build_model(config.model, config.task, sources)
-    if base.config.pad_token_id is None:  # decoders that classify look for the last token before the padding
-        base.config.pad_token_id = tokenizer.pad_token_id
+    if getattr(base.config, "pad_token_id", 0) is None:  # decoders that classify look for the last token
+        base.config.pad_token_id = processor.pad_token_id  # before the padding
     targets = linear_targets(base, config.model.targets)
     sizes = [(layer.in_features, layer.out_features) for layer in targets.values()]
     ranks = plan_ranks(config, block_numbers(targets), horizon, sizes)
-    collate = partial(_collate, config.task, tokenizer)
+    collate = partial(_collate, config.task, processor)
     survey = TrainLoader(
         data.train, collate, config.task.batch_size, horizon.steps, Share(0, 1, 1), config.seed
     )
@@ -98,7 +98,8 @@ def build_session(config: RunConfig) -> Session:
         config.task,
         config.optimizer,
         horizon.steps,
-        list(data.evaluation),
+        data.evaluation,
+        processor,
         adapters,
         config.control.count_padding,
         head,
@@ -114,8 +115,8 @@ def build_session(config: RunConfig) -> Session:
         controller=_controller(config, adapters),
         train=TrainLoader(data.train, collate, config.task.batch_size, horizon.steps, share, config.seed),
         evaluation=[
-            EvalLoader(examples, collate, config.task.eval_batch_size, share)
-            for examples in data.evaluation.values()
+            EvalLoader(found.examples, collate, config.task.eval_batch_size, share)
+            for found in data.evaluation.values()
         ],
         parameters=count_parameters(model, head),
         share=share,
@@ -138,6 +139,6 @@ def _controller(config: RunConfig, adapters: Adapters) -> Controller:
 
 
 def _collate(
-    task: Any, tokenizer: Any, examples: list[dict[str, Any]], pad_to: int
+    task: Any, processor: Any, examples: list[dict[str, Any]], pad_to: int
 ) -> dict[str, torch.Tensor]:
-    return task.collate(examples, tokenizer, pad_to)
+    return task.collate(examples, processor, pad_to)

@@ -5,18 +5,18 @@ Like GLUE's RTE in form, but small and clean: a minute of training shows whether
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Any
 
-import numpy as np
 from annotated_types import Gt, MinLen
 
-from rankadapt.sources import Sources, fingerprint_columns
-from rankadapt.tasks.metrics import MetricName
+from rankadapt.evaluation.classification import MetricName
+from rankadapt.rows import Rows, TableRows
+from rankadapt.sources import Sources
 from rankadapt.tasks.pairs import Pair, pairs
-from rankadapt.tasks.text import RawSplit, TextTask
+from rankadapt.tasks.text import Labelled, TextTask
 
 LABELS = ("entailment", "not_entailment")
 
@@ -42,23 +42,28 @@ class Entailment(TextTask):
         if self.labels != list(LABELS):
             raise ValueError(f"labels = {self.labels}: the generated task has {list(LABELS)}")
 
-    def read_train(self, sources: Sources) -> RawSplit:
-        return _split(self._pairs()[self.eval_size :])
+    def train_rows(self, sources: Sources) -> Rows:
+        return _rows(self._pairs()[self.eval_size :], "training pairs")
 
-    def read_evaluation(self, sources: Sources) -> dict[str, RawSplit]:
-        return {"validation": _split(self._pairs()[: self.eval_size])}
+    def evaluation_rows(self, sources: Sources) -> dict[str, Rows]:
+        return {"validation": _rows(self._pairs()[: self.eval_size], "evaluation pairs")}
+
+    def check(self, rows: Rows) -> None:
+        """What is generated is as it should be."""
+
+    def parse(self, row: Mapping[str, Any], place: str) -> Labelled:
+        return Labelled((row["premise"], row["hypothesis"]), row["label"])
 
     def _pairs(self) -> list[Pair]:
         return list(islice(pairs(self.data_seed), self.eval_size + self.train_size))
 
 
-def _split(chosen: Sequence[Pair]) -> RawSplit:
-    texts = [[pair.premise for pair in chosen], [pair.hypothesis for pair in chosen]]
+def _rows(chosen: Sequence[Pair], what: str) -> Rows:
+    import pyarrow as pa
+
     labels = [LABELS.index("entailment" if pair.entails else "not_entailment") for pair in chosen]
-    columns: dict[str, list] = {"premise": texts[0], "hypothesis": texts[1], "label": labels}
-    return RawSplit(
-        texts=texts,
-        labels=np.array(labels, dtype=np.int64),
-        index=np.arange(len(chosen)),
-        fingerprint=fingerprint_columns(columns),
-    )
+    columns = {
+        "premise": [pair.premise for pair in chosen],
+        "hypothesis": [pair.hypothesis for pair in chosen],
+    }
+    return TableRows(pa.table({**columns, "label": labels}), f"generated {what}")

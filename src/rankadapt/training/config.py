@@ -162,10 +162,12 @@ class LoggerConfig:
 @dataclass(kw_only=True)
 class PathsConfig:
     """``output``: root of all runs. ``mirror``: a folder laid out like the hub; None for
-    ``$RANKADAPT_MIRROR``, or else no mirror."""
+    ``$RANKADAPT_MIRROR``, or else no mirror. ``cache``: where tokenised data is kept; None for
+    ``$RANKADAPT_CACHE``, or else ``~/.cache/rankadapt``."""
 
     output: str
     mirror: str | None = None
+    cache: str | None = None
 
 
 @dataclass(kw_only=True)

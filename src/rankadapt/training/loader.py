@@ -15,9 +15,10 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from rankadapt.tasks.base import Examples
+from rankadapt.tasks.examples import Examples
 
 Collate = Callable[[list[dict[str, Any]], int], dict[str, Tensor]]
 """Makes a batch of examples, padded to the given length."""
@@ -47,7 +48,8 @@ class TrainLoader:
     Each batch holds the task's tensors, padded to the longest example of its *global* batch, and
     ``share``: the factor that turns the mean loss of the micro-batch into its part of the global batch's
     mean, given that the host averages over processes and micro-batches. It is 0 for a stand-in, where the
-    global batch has fewer examples than there are micro-batches.
+    global batch has fewer examples than there are micro-batches. Where examples count differently, both
+    means are weighted, and ``weight`` (n,) holds the examples' weights.
 
     Args:
         examples: the training split. collate: makes a batch. batch_size: examples per optimizer step.
@@ -81,10 +83,14 @@ class TrainLoader:
         step, micro = divmod(position, self.share.accumulate)
         everyone = self.global_batch(step)
         mine = everyone[micro * self.share.world + self.share.rank :: self.share.parts]
-        share = len(mine) * self.share.parts / len(everyone)
+        weights = self.examples.weights
+        share = _weight(mine, weights) * self.share.parts / _weight(everyone, weights)
         picked = mine if len(mine) else everyone[:1]
         pad_to = int(self.examples.lengths[everyone].max())
-        return {**self.collate([self.examples[i] for i in picked], pad_to), "share": share}
+        batch: Batch = {**self.collate([self.examples[i] for i in picked], pad_to), "share": share}
+        if weights is not None:
+            batch["weight"] = torch.tensor(weights[picked], dtype=torch.float32)
+        return batch
 
     def _epoch_batches(self, epoch: int) -> list[np.ndarray]:
         """All global batches of one epoch: shuffled, grouped by length, shuffled again."""
@@ -122,3 +128,7 @@ class EvalLoader:
             picked = self._mine[start : start + self.batch_size]
             pad_to = int(self.examples.lengths[picked].max())
             yield self.collate([self.examples[i] for i in picked], pad_to)
+
+
+def _weight(indices: np.ndarray, weights: np.ndarray | None) -> float:
+    return len(indices) if weights is None else float(weights[indices].sum())

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from rankadapt.adapters import Adapters, adapted_layers
 from rankadapt.errors import CheckpointError, Problem, TrainingError
 from rankadapt.tasks.base import Task
-from rankadapt.tasks.metrics import MetricSet
+from rankadapt.tasks.examples import EvaluationSet
 from rankadapt.training.config import OptimizerConfig
+from rankadapt.training.gather import on_first, united
 from rankadapt.training.optim import build_lr_schedule, build_optimizer
 from rankadapt.training.scoreboard import Scoreboard
 
@@ -26,7 +27,8 @@ class FineTuner(pl.LightningModule):
         task: loss and metrics.
         optimizer: learning rate and the like.
         total_steps: optimizer steps of the run, for the learning-rate schedule.
-        evaluation_names: names of the evaluation sets, in the order of the loaders.
+        evaluation: the evaluation sets, in the order of the loaders.
+        processor: the model's tokenizer, or what stands for it.
         head: what is trained outside the adapters, for a learning rate of its own.
         adapters: whose activation energies leave padding out, if ``count_padding`` is False.
 
@@ -39,7 +41,8 @@ class FineTuner(pl.LightningModule):
         task: Task,
         optimizer: OptimizerConfig,
         total_steps: int,
-        evaluation_names: list[str],
+        evaluation: Mapping[str, EvaluationSet],
+        processor: Any = None,
         adapters: Adapters | None = None,
         count_padding: bool = True,
         head: Sequence[nn.Parameter] = (),
@@ -48,9 +51,10 @@ class FineTuner(pl.LightningModule):
         self._head = tuple(head)
         self.model, self.task, self.adapters = model, task, adapters
         self.optimizer_config, self.total_steps, self.count_padding = optimizer, total_steps, count_padding
-        self.names = evaluation_names
-        self.metrics = nn.ModuleList(task.new_metrics() for _ in evaluation_names)
-        self.scoreboard = Scoreboard(self.metric_name(evaluation_names[0], task.primary))
+        self.evaluation, self.processor = dict(evaluation), processor
+        self.names = list(evaluation)
+        self.scoreboard = Scoreboard(self.metric_name(self.names[0], task.primary))
+        self._predictions: list[dict[int, Any]] = [{} for _ in self.names]
         self.strict_loading = False
         self.train()  # transformers hands models out without dropout, and Lightning leaves that as it is
         self.register_buffer("bad_step", torch.tensor(-1), persistent=False)
@@ -61,28 +65,26 @@ class FineTuner(pl.LightningModule):
     step_loss: Tensor
     """The loss of the optimizer step so far; whoever logs it sets it back to zero."""
 
-    def metric_sets(self) -> list[MetricSet]:
-        """One per evaluation set, in order."""
-        return list(self.metrics)  # type: ignore[arg-type]
-
     def head_names(self) -> list[str]:
         """The names in ``model`` of what is trained outside the adapters."""
         heads = {id(p) for p in self._head}
         return [name for name, p in self.model.named_parameters() if id(p) in heads]
 
     def metric_name(self, split: str, metric: str) -> str:
-        """``accuracy``, or ``matched/accuracy`` where a task has several evaluation sets."""
-        return metric if len(self.names) == 1 else f"{split}/{metric}"
+        """``accuracy``, or ``matched/accuracy`` where a task has several evaluation sets; a name with a set's
+        already stays."""
+        return metric if len(self.names) == 1 or "/" in metric else f"{split}/{metric}"
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        share = batch.pop("share")
-        self._weigh_tokens(batch["attention_mask"], share)
+        share, weights = batch.pop("share"), batch.pop("weight", None)
+        self._weigh_tokens(batch, share)
         losses = self.task.losses(self.model(**self.task.model_inputs(batch)), batch)
-        loss = losses.mean() * share
+        mean = losses.mean() if weights is None else (losses * weights).sum() / weights.sum()
+        loss = mean * share
         bad = ~loss.detach().isfinite() & (self.bad_step < 0)
         self.bad_step = torch.where(bad, torch.full_like(self.bad_step, self.global_step + 1), self.bad_step)
         self.step_loss += loss.detach() / self.trainer.accumulate_grad_batches
-        self.log("loss", losses.detach().mean(), prog_bar=True, logger=False)
+        self.log("loss", mean.detach(), prog_bar=True, logger=False)
         return loss
 
     def refuse_bad_loss(self) -> None:
@@ -99,24 +101,37 @@ class FineTuner(pl.LightningModule):
         if not torch.stack(torch._foreach_norm(trained, torch.inf)).isfinite().all():
             raise TrainingError(_overflow(self.global_step, "the step left weights that are not finite"))
 
-    def _weigh_tokens(self, mask: Tensor, share: float) -> None:
+    def _weigh_tokens(self, batch: dict[str, Tensor], share: float) -> None:
         if self.adapters is not None:
-            counted = mask * (share > 0)
-            self.adapters.tokens.value = None if self.count_padding and share > 0 else counted
+            tokens = self.adapters.tokens
+            tokens.values = () if self.count_padding else self.task.token_masks(batch)
+            tokens.void = share == 0  # a stand-in, where the global batch has no example for this process
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
-        self.metric_sets()[dataloader_idx].update(self.model(**self.task.model_inputs(batch)), batch)
+        found = self.task.predict(self.model, batch, self.processor)
+        self._predictions[dataloader_idx].update(zip(batch["index"].tolist(), found, strict=True))
+
+    def on_validation_epoch_start(self) -> None:
+        self._predictions = [{} for _ in self.names]
 
     def on_validation_epoch_end(self) -> None:
-        values: dict[str, float] = {}
-        for name, metrics in zip(self.names, self.metric_sets(), strict=True):
-            values |= {self.metric_name(name, k): v for k, v in metrics.compute().items()}
-            metrics.reset()
+        predictions = [united(mine) for mine in self._predictions]
+        self._predictions = [{} for _ in self.names]
+        values = on_first(lambda: self._scores(predictions))
         self.scoreboard.add(self.global_step, values)
         named = {f"eval/{k}": v for k, v in values.items()}
         self.log_dict(named, logger=False, rank_zero_only=True)  # for other callbacks
         for logger in self.trainer.loggers:  # Lightning would file them one step early
             logger.log_metrics(named, self.global_step)
+
+    def _scores(self, predictions: list[dict[int, Any]]) -> dict[str, float]:
+        """Every metric of every evaluation set, by the name under which it is filed."""
+        scores = {
+            name: found.score(mine)
+            for (name, found), mine in zip(self.evaluation.items(), predictions, strict=True)
+        }
+        named = {self.metric_name(name, k): v for name, metrics in scores.items() for k, v in metrics.items()}
+        return named | self.task.overall(scores)
 
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(self.model, self.optimizer_config, self._head)
