@@ -32,8 +32,10 @@ def collate(picked: list[dict[str, Any]], pad_to: int) -> dict[str, Any]:
     return {"labels": torch.tensor([int(example["labels"]) for example in picked]), "width": pad_to}
 
 
-def loader(count: int, batch: int, steps: int, share: Share, seed: int = 0) -> TrainLoader:
-    return TrainLoader(examples(count), collate, batch, steps, share, seed)
+def loader(
+    count: int, batch: int, steps: int, share: Share, seed: int = 0, weights: np.ndarray | None = None
+) -> TrainLoader:
+    return TrainLoader(examples(count, weights=weights), collate, batch, steps, share, seed)
 
 
 @settings(max_examples=60, deadline=None)
@@ -64,6 +66,25 @@ def test_shares_give_the_mean_over_the_global_batch(size: tuple[int, ...]) -> No
         assert mean == pytest.approx(float(whole[step]["labels"].double().mean()))
         assert {m["width"] for m in micros} == {whole[step]["width"]}
         assert whole[step]["share"] == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes)
+def test_weighted_shares_give_the_weighted_mean_over_the_global_batch(size: tuple[int, ...]) -> None:
+    """What counts tokens: the mean over all tokens of the global batch, however they are dealt out."""
+    count, batch, world, accumulate, seed = size
+    steps = -(-count // batch)
+    weights = np.random.default_rng(seed).integers(1, 50, count).astype(float)
+    whole = loader(count, batch, steps, Share(), seed, weights)
+    parts = [
+        list(loader(count, batch, steps, Share(r, world, accumulate), seed, weights)) for r in range(world)
+    ]
+    for step in range(steps):
+        micros = [parts[r][step * accumulate + m] for r in range(world) for m in range(accumulate)]
+        means = [float((m["labels"] * m["weight"]).sum() / m["weight"].sum()) for m in micros]
+        everyone = whole.global_batch(step)
+        found = sum(mean * m["share"] for mean, m in zip(means, micros, strict=True)) / len(micros)
+        assert found == pytest.approx(np.average(everyone, weights=weights[everyone]))
 
 
 @settings(max_examples=30, deadline=None)
