@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +112,42 @@ class TableRows(Rows):
 
     def class_names(self, column: str) -> list[str] | None:
         return self._names.get(column)
+
+
+class SomeRows(Rows):
+    """Some rows of others, in their order.
+
+    Args:
+        whole: the others.
+        numbers: which of them, ascending.
+    """
+
+    def __init__(self, whole: Rows, numbers: Sequence[int]):
+        self.whole, self.numbers = whole, list(numbers)
+        self.where, self.columns = whole.where, whole.columns
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def pieces(self) -> Iterator[pa.Table]:
+        start = 0
+        for piece in self.whole.pieces():
+            first, last = (bisect_left(self.numbers, n) for n in (start, start + piece.num_rows))
+            yield piece.take([number - start for number in self.numbers[first:last]])
+            start += piece.num_rows
+
+    def class_names(self, column: str) -> list[str] | None:
+        return self.whole.class_names(column)
+
+    def place(self, row: int) -> str:
+        return self.whole.place(self.numbers[row])
+
+
+def parted(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+    """``share`` of the rows, drawn by ``seed``, and the others: two splits without a row in common."""
+    drawn = chosen_rows(len(rows), round(share * len(rows)), seed) or frozenset(range(len(rows)))
+    rest = [row for row in range(len(rows)) if row not in drawn]
+    return SomeRows(rows, sorted(drawn)), SomeRows(rows, rest)
 
 
 class ParquetRows(Rows):

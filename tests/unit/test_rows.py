@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rankadapt.errors import DataError
-from rankadapt.rows import PIECE, ParquetRows, TableRows
+from rankadapt.rows import PIECE, ParquetRows, TableRows, parted
 
 
 def in_table(columns: dict[str, list]) -> TableRows:
@@ -76,6 +76,20 @@ class TestChosen:
         assert rows.place(1) == f"{tmp_path}/part-0.parquet, row 1"
         assert rows.place(2) == f"{tmp_path}/part-1.parquet, row 0"
         assert in_table({"x": [1]}).place(0) == "made here, row 0"
+
+
+class TestParted:
+    def test_two_splits_without_a_row_in_common(self, tmp_path: Path) -> None:
+        numbers = list(range(PIECE * 2 + 10))
+        rows = in_files(tmp_path, {"x": numbers[:1500]}, {"x": numbers[1500:]})
+        one, other = parted(rows, 0.3, seed=0)
+        assert (len(one), len(other)) == (603, len(rows) - 603)
+        drawn, rest = ([row["x"] for _, row in part.chosen(None, 0)] for part in (one, other))
+        assert sorted(drawn + rest) == numbers
+        assert drawn == sorted(drawn)
+        assert [row["x"] for _, row in parted(rows, 0.3, seed=0)[0].chosen(None, 0)] == drawn
+        assert other.place(len(other) - 1) == rows.place(rest[-1])
+        assert one.fingerprint() != other.fingerprint()
 
 
 class TestShape:

@@ -142,6 +142,16 @@ class TestLoad:
         with pytest.raises(DataError, match="rte/train: no row of it can be used"):
             rte(bad_rows="skip").load(tiny_tokenizer(), sources, seed=0)
 
+    def test_a_selection_split_is_apart_from_what_is_reported(self, tmp_path: Path) -> None:
+        many = {name: values * 20 for name, values in ROWS.items()}
+        many["sentence2"] = [f"{'a ' * n}b" for n in range(60)]
+        task = rte(selection_share=0.5, max_length=100)
+        data = task.load(tiny_tokenizer(), mirror_with(tmp_path, many, many), seed=0)
+        assert list(data.evaluation) == ["selection", "validation"]
+        assert [len(found) for found in data.evaluation.values()] == [30, 30]
+        lengths = [n for found in data.evaluation.values() for n in found.examples.lengths]
+        assert sorted(lengths) == sorted(data.train.lengths.tolist())
+
 
 class TestBatch:
     def batch(self, tmp_path: Path, side: str = "right", task: Glue | None = None) -> dict[str, torch.Tensor]:

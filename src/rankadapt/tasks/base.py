@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from annotated_types import Gt
+from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
+from rankadapt.rows import Rows, parted
 from rankadapt.sources import Sources
 from rankadapt.tasks.examples import TaskData
 
 NOT_FOR_THE_MODEL = ("labels", "index", "weight")
+SELECTION_SEED = 0
 
 
 @dataclass(kw_only=True)
@@ -29,6 +31,8 @@ class Task(ABC):
         eval_batch_size: examples per evaluation batch; changes no result.
         max_train_examples: take this many rows, chosen by the run's seed; ``None`` for all.
         max_eval_examples: take this many rows of each evaluation set, the same for every seed.
+        selection_share: choose the best step on this share of the first evaluation set, which then is a set
+            of its own, ``selection``; what is reported of the rest has had no part in the choice.
     """
 
     auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
@@ -39,6 +43,7 @@ class Task(ABC):
     eval_batch_size: Annotated[int, Gt(0)] = 64
     max_train_examples: Annotated[int, Gt(0)] | None = None
     max_eval_examples: Annotated[int, Gt(0)] | None = None
+    selection_share: Annotated[float, Ge(0), Lt(1)] = 0.0
 
     def processor(self, folder: str | Path) -> Any:
         """What turns raw examples into the model's inputs, from the model's ``folder`` or name."""
@@ -79,6 +84,14 @@ class Task(ABC):
     def overall(self, scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         """Metrics over all evaluation sets, from the metrics of each; named with a slash."""
         return {}
+
+    def evaluated(self, rows: Mapping[str, Rows]) -> dict[str, Rows]:
+        """The evaluation splits, with the one for the selection first, if there is to be one."""
+        if not self.selection_share:
+            return dict(rows)
+        first, *_ = rows
+        selection, rest = parted(rows[first], self.selection_share, SELECTION_SEED)
+        return {"selection": selection, **rows, first: rest}
 
     def model_inputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The part of a batch that the model's ``forward`` takes."""

@@ -43,7 +43,8 @@ class TokenTask(Task):
     """
 
     no_tokens: ClassVar[frozenset[str]] = frozenset(
-        {"name", "primary", "batch_size", "eval_batch_size", "max_train_examples", "max_eval_examples"}
+        {"name", "primary", "batch_size", "eval_batch_size"}
+        | {"max_train_examples", "max_eval_examples", "selection_share"}
     )
     """Settings that no token depends on; a family adds its own. The others name what is kept."""
 
@@ -84,7 +85,7 @@ class TokenTask(Task):
         if not getattr(processor, "is_fast", False):
             reason = "a fast tokenizer (tokenizer.json) is needed, to count what is truncated"
             raise ModelError(Problem("tokenizer", type(processor).__name__, reason))
-        rows = {"train": self.train_rows(sources), **self.evaluation_rows(sources)}
+        rows = {"train": self.train_rows(sources), **self.evaluated(self.evaluation_rows(sources))}
         prints = {name: split.fingerprint() for name, split in rows.items()}
         for split in rows.values():
             self.check(split)
