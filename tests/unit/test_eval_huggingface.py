@@ -159,3 +159,12 @@ def test_what_cannot_be_made_is_refused() -> None:
         metric("bleu")
     with pytest.raises(ConfigError, match="experiment_id"):
         metric("squad", num_process=2)
+
+
+def test_the_example_of_the_page_on_metrics_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    names: dict[str, object] = {}
+    exec(page.split("```python\n")[1].split("```")[0], names)
+    assert capsys.readouterr().out == "{'exact_match': 100.0, 'f1': 100.0}\n"
+    scores = names["both"].compute(predictions=["#### 2"], references=["2"])  # type: ignore[attr-defined]
+    assert scores == {"accuracy": 100.0, "unanswered": 0.0, "rouge1": 100.0, "rougeLsum": 100.0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from math import inf
 
 import pytest
@@ -18,6 +19,7 @@ from rankadapt.evaluation.squad import (
     squad_v1,
     squad_v2,
 )
+from tests.mirrored import rows
 
 WORDS = ["the", "a", "cat", "Cat.", "sat", "on", "mat", "U.S.", "10", "an", "-", "Norman"]
 
@@ -127,3 +129,12 @@ def test_what_cannot_be_scored_is_refused() -> None:
         squad_v2({"1": "x"}, {"1": [], "2": []})
     with pytest.raises(DataError, match="no_answer"):
         squad_v2({"1": "x"}, {"1": []}, {})
+
+
+@pytest.mark.parametrize(("name", "score"), [("squad", squad_v1), ("squad_v2", squad_v2)])
+def test_any_reference_of_real_questions_is_right(name: str, score: Callable[..., dict[str, float]]) -> None:
+    data = rows(f"rajpurkar/{name}/*/validation-*.parquet", "id", "answers")
+    references = {key: list(answers["text"]) for key, answers in data}
+    for place in (0, -1):
+        predictions = {key: (answers or [""])[place] for key, answers in references.items()}
+        assert set(score(predictions, references).values()) == {100.0}
