@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from rankadapt.rows import Rows, TableRows
 
@@ -31,14 +32,25 @@ def dataset(repo: str, config: str, split: str, where: str) -> Rows:
 
     try:
         if reachable():
-            found = datasets.load_dataset(repo, config, split=split)
+            found = _loaded(repo, config, split)
         else:
             with _offline():
-                found = datasets.load_dataset(repo, config, split=split)
+                found = _loaded(repo, config, split)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise Unavailable(_reason(error)) from error
     names = {name: f.names for name, f in found.features.items() if isinstance(f, datasets.ClassLabel)}
     return TableRows(found.data.table, where, names)
+
+
+def _loaded(repo: str, config: str, split: str) -> Any:
+    import datasets
+
+    try:
+        return datasets.load_dataset(repo, config, split=split)
+    except ValueError as error:
+        if "BuilderConfig" not in str(error):
+            raise
+        return datasets.load_dataset(repo, data_dir=config, split=split)  # its folders are no configurations
 
 
 def model(repo: str) -> str | Path:

@@ -143,6 +143,32 @@ class SomeRows(Rows):
         return self.whole.place(self.numbers[row])
 
 
+class JoinedRows(Rows):
+    """The rows of several splits with the columns that all of them have, one split after the other."""
+
+    def __init__(self, parts: Sequence[Rows]):
+        self.parts = list(parts)
+        self.where = "; ".join(part.where for part in parts)
+        self.columns = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+    def pieces(self) -> Iterator[pa.Table]:
+        for part in self.parts:
+            yield from (piece.select(self.columns) for piece in part.pieces())
+
+    def class_names(self, column: str) -> list[str] | None:
+        return self.parts[0].class_names(column)
+
+    def place(self, row: int) -> str:
+        for part in self.parts:
+            if row < len(part):
+                return part.place(row)
+            row -= len(part)
+        return super().place(row)
+
+
 def parted(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
     """``share`` of the rows, drawn by ``seed``, and the others: two splits without a row in common."""
     drawn = chosen_rows(len(rows), round(share * len(rows)), seed) or frozenset(range(len(rows)))

@@ -51,6 +51,8 @@ def head_parameters(model: PreTrainedModel, patterns: list[str] | None) -> list[
     architecture has outside its encoder but an output embedding."""
     if patterns is None:
         kept = (getattr(model, model.base_model_prefix, None), model.get_output_embeddings())
+        if kept[0] is None:  # T5 has its encoder and decoder at the top
+            return []
         modules = [child for child in model.children() if all(child is not k for k in kept)]
     else:
         modules = list(matching(model, patterns, "model.trainable").values()) if patterns else []

@@ -82,8 +82,7 @@ def build_session(config: RunConfig) -> Session:
     horizon = plan_horizon(config, len(data.train))
     pl.seed_everything(config.seed, verbose=False)
     base = build_model(config.model, config.task, sources)
-    if getattr(base.config, "pad_token_id", 0) is None:  # decoders that classify look for the last token
-        base.config.pad_token_id = processor.pad_token_id  # before the padding
+    config.task.join(base, processor)
     targets = linear_targets(base, config.model.targets)
     sizes = [(layer.in_features, layer.out_features) for layer in targets.values()]
     ranks = plan_ranks(config, block_numbers(targets), horizon, sizes)

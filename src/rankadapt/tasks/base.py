@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from rankadapt.rows import Rows, parted
 from rankadapt.sources import Sources
 from rankadapt.tasks.examples import TaskData
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 NOT_FOR_THE_MODEL = ("labels", "index", "weight")
 SELECTION_SEED = 0
@@ -93,7 +96,12 @@ class Task(ABC):
         selection, rest = parted(rows[first], self.selection_share, SELECTION_SEED)
         return {"selection": selection, **rows, first: rest}
 
-    def model_inputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def join(self, model: PreTrainedModel, processor: Any) -> None:
+        """Let model and processor agree on special tokens, in place, before the first batch is made."""
+        if getattr(model.config, "pad_token_id", 0) is None:  # decoders that classify look for the last token
+            model.config.pad_token_id = processor.pad_token_id  # before the padding
+
+    def model_inputs(self, batch: dict[str, Tensor]) -> dict[str, Any]:
         """The part of a batch that the model's ``forward`` takes."""
         return {name: value for name, value in batch.items() if name not in NOT_FOR_THE_MODEL}
 

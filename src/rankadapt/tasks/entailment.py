@@ -48,10 +48,10 @@ class Entailment(TextTask):
     def evaluation_rows(self, sources: Sources) -> dict[str, Rows]:
         return {"validation": _rows(self._pairs()[: self.eval_size], "evaluation pairs")}
 
-    def check(self, rows: Rows) -> None:
+    def check(self, rows: Rows, split: str) -> None:
         """What is generated is as it should be."""
 
-    def parse(self, row: Mapping[str, Any], place: str) -> Labelled:
+    def parse(self, row: Mapping[str, Any], place: str, split: str) -> Labelled:
         return Labelled((row["premise"], row["hypothesis"]), row["label"])
 
     def _pairs(self) -> list[Pair]:

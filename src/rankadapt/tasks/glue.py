@@ -59,14 +59,14 @@ class Glue(TextTask):
             name: sources.dataset(self.dataset, self.config, split) for name, split in self.evaluation.items()
         }
 
-    def check(self, rows: Rows) -> None:
+    def check(self, rows: Rows, split: str) -> None:
         rows.refuse_unusable([*self.text, self.label], "correct task.text or task.label")
         names = rows.class_names(self.label)
         if names is not None and names != self.labels:
             reason = f"the data's classes are {names}, in this order"
             raise DataError(Problem(f"task.labels ({rows.where})", self.labels, reason))
 
-    def parse(self, row: Mapping[str, Any], place: str) -> Labelled:
+    def parse(self, row: Mapping[str, Any], place: str, split: str) -> Labelled:
         texts = tuple(text_of(row, column, place) for column in self.text)
         return Labelled(texts, self._target(row[self.label], f"{place}, column {self.label}"))
 

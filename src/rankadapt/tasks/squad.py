@@ -28,7 +28,7 @@ from rankadapt.rows import Rows
 from rankadapt.sources import Sources
 from rankadapt.tasks.examples import EvaluationSet, TokenExamples
 from rankadapt.tasks.store import Encoded
-from rankadapt.tasks.tokens import SKIP, TokenTask, padded, text_of
+from rankadapt.tasks.tokens import SKIP, Part, TokenTask, padded, text_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -100,10 +100,10 @@ class Squad(TokenTask):
     def evaluation_rows(self, sources: Sources) -> dict[str, Rows]:
         return {"validation": sources.dataset(self.dataset, self.config, "validation")}
 
-    def check(self, rows: Rows) -> None:
+    def check(self, rows: Rows, split: str) -> None:
         rows.refuse_unusable(COLUMNS, "give a data set with SQuAD's columns: task.dataset")
 
-    def parse(self, row: Mapping[str, Any], place: str) -> Question:
+    def parse(self, row: Mapping[str, Any], place: str, split: str) -> Question:
         question = text_of(row, "question", place, empty=False)
         context = text_of(row, "context", place, empty=False)
         answers = row["answers"] or {}
@@ -120,7 +120,7 @@ class Squad(TokenTask):
         return Question(question, context, texts, starts)
 
     def encode(
-        self, parsed: Sequence[Question], tokenizer: PreTrainedTokenizerBase, training: bool
+        self, parsed: Sequence[Question], tokenizer: PreTrainedTokenizerBase, split: str
     ) -> Iterable[Sequence[Encoded]]:
         batch = tokenizer(
             [row.question.strip() for row in parsed],
@@ -140,7 +140,7 @@ class Squad(TokenTask):
                 for pair, kept in zip(batch["offset_mapping"][i], inside, strict=True)
             ]
             fields = {name: batch[name][i] for name in ("input_ids", "token_type_ids") if name in batch}
-            more = _positions(parsed[row], offsets) if training else _flat(offsets)
+            more = _positions(parsed[row], offsets) if split == "train" else _flat(offsets)
             windows[row].append(Encoded({**fields, **more}))
         return windows
 
@@ -179,8 +179,8 @@ class Squad(TokenTask):
             for null, *spans in zip(*lists, strict=True)
         ]
 
-    def scored(self, name: str, examples: TokenExamples, rows: Rows) -> EvaluationSet:
-        questions = dict(self.references(rows))
+    def scored(self, part: Part, examples: TokenExamples) -> EvaluationSet:
+        questions = dict(self.references(part))
         order = {row: position for position, row in enumerate(questions)}
         references = {str(row): question.answers for row, question in questions.items()}
         contexts = [question.context for question in questions.values()]

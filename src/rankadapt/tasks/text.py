@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rankadapt.evaluation.classification import REGRESSION, MetricName, classification
-from rankadapt.rows import Rows
 from rankadapt.tasks.examples import EvaluationSet, TokenExamples
 from rankadapt.tasks.store import Encoded
-from rankadapt.tasks.tokens import TokenTask
+from rankadapt.tasks.tokens import Part, TokenTask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -64,7 +63,7 @@ class TextTask(TokenTask):
         }
 
     def encode(
-        self, parsed: Sequence[Labelled], tokenizer: PreTrainedTokenizerBase, training: bool
+        self, parsed: Sequence[Labelled], tokenizer: PreTrainedTokenizerBase, split: str
     ) -> Iterable[Sequence[Encoded]]:
         columns = [list(column) for column in zip(*(row.texts for row in parsed), strict=True)]
         batch = tokenizer(*columns, truncation=True, max_length=self.max_length, return_attention_mask=False)
@@ -85,7 +84,7 @@ class TextTask(TokenTask):
         logits = model(**self.model_inputs(batch)).logits
         return (logits.float().squeeze(-1) if self.labels is None else logits.argmax(-1)).tolist()
 
-    def scored(self, name: str, examples: TokenExamples, rows: Rows) -> EvaluationSet:
+    def scored(self, part: Part, examples: TokenExamples) -> EvaluationSet:
         labels = torch.as_tensor(examples.labels if examples.labels is not None else np.zeros(0))
 
         def score(predictions: Mapping[int, float]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 import torch
 from annotated_types import Gt
-from torch import Tensor
+from torch import Tensor, nn
 
 from rankadapt.errors import DataError, ModelError, Problem
 from rankadapt.rows import Rows
@@ -22,10 +22,20 @@ from rankadapt.tasks.examples import EvaluationSet, TaskData, TokenExamples
 from rankadapt.tasks.store import Encoded, stored, tokenizer_fingerprint
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 EVALUATION_SUBSET_SEED = 0
 TOKENISED_TOGETHER = 1000
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is tokenised under one ``name``: ``rows`` of ``split``, which is ``train`` or an evaluation split.
+    Only the part for the selection has another name than its split."""
+
+    name: str
+    split: str
+    rows: Rows
 
 
 @dataclass(kw_only=True)
@@ -51,6 +61,13 @@ class TokenTask(Task):
     max_length: Annotated[int, Gt(3)]
     bad_rows: Literal["refuse", "skip"] = "refuse"
 
+    def join(self, model: PreTrainedModel, processor: Any) -> None:
+        super().join(model, processor)
+        most = positions(model)
+        if most is not None and self.max_length > most:
+            reason = f"{model.config.model_type} has learned {most} positions"
+            raise ModelError(Problem("task.max_length", self.max_length, reason, f"at most {most}"))
+
     @abstractmethod
     def train_rows(self, sources: Sources) -> Rows:
         """The training split."""
@@ -60,12 +77,12 @@ class TokenTask(Task):
         """The evaluation splits, by the name of their results; the first one chooses the best step."""
 
     @abstractmethod
-    def check(self, rows: Rows) -> None:
-        """Raise a DataError if the split is not of this task's shape: no rows, a column that is missing."""
+    def check(self, rows: Rows, split: str) -> None:
+        """Raise a DataError if ``split`` is not of this task's shape: no rows, a column that is missing."""
 
     @abstractmethod
-    def parse(self, row: Mapping[str, Any], place: str) -> Any:
-        """What a row means.
+    def parse(self, row: Mapping[str, Any], place: str, split: str) -> Any:
+        """What a row of ``split`` means: ``train``, or the name of an evaluation set.
 
         Raises:
             DataError: it cannot be used; the problem's path starts with ``place``, its file and number.
@@ -73,71 +90,81 @@ class TokenTask(Task):
 
     @abstractmethod
     def encode(
-        self, parsed: Sequence[Any], tokenizer: PreTrainedTokenizerBase, training: bool
-    ) -> Iterable[Sequence[Encoded]]:
-        """The examples of each parsed row: one, several or none."""
+        self, parsed: Sequence[Any], tokenizer: PreTrainedTokenizerBase, split: str
+    ) -> Iterable[Sequence[Encoded] | str]:
+        """The examples of each parsed row: one, several or none; or why its tokens cannot be used."""
 
     @abstractmethod
-    def scored(self, name: str, examples: TokenExamples, rows: Rows) -> EvaluationSet:
-        """The evaluation set ``name``, with its metrics; :meth:`references` reads its rows once more."""
+    def scored(self, part: Part, examples: TokenExamples) -> EvaluationSet:
+        """An evaluation set with its metrics; :meth:`references` reads its rows once more."""
 
     def load(self, processor: Any, sources: Sources, seed: int = 0) -> TaskData:
         if not getattr(processor, "is_fast", False):
             reason = "a fast tokenizer (tokenizer.json) is needed, to count what is truncated"
             raise ModelError(Problem("tokenizer", type(processor).__name__, reason))
-        rows = {"train": self.train_rows(sources), **self.evaluated(self.evaluation_rows(sources))}
-        prints = {name: split.fingerprint() for name, split in rows.items()}
-        for split in rows.values():
-            self.check(split)
+        parts = self._parts(sources)
+        prints = {part.name: part.rows.fingerprint() for part in parts}
+        for part in parts:
+            self.check(part.rows, part.split)
         made = {
-            name: self._tokenised(split, prints[name], processor, sources, seed if name == "train" else None)
-            for name, split in rows.items()
+            part.name: self._tokenised(part, prints[part.name], processor, sources, seed) for part in parts
         }
-        if not len(made["train"]):
-            raise DataError(Problem(rows["train"].where, None, "no row of it can be used"))
-        sets = {name: self.scored(name, made[name], rows[name]) for name in rows if name != "train"}
-        return TaskData(made["train"], sets, prints)
+        train, *evaluation = parts
+        if not len(made[train.name]):
+            raise DataError(Problem(train.rows.where, None, "no row of it can be used"))
+        sets = {part.name: self.scored(part, made[part.name]) for part in evaluation}
+        return TaskData(made[train.name], sets, prints)
 
-    def references(self, rows: Rows) -> Iterator[tuple[int, Any]]:
+    def _parts(self, sources: Sources) -> list[Part]:
+        evaluation = self.evaluation_rows(sources)
+        first = next(iter(evaluation))
+        return [Part("train", "train", self.train_rows(sources))] + [
+            Part(name, first if name == "selection" else name, rows)
+            for name, rows in self.evaluated(evaluation).items()
+        ]
+
+    def references(self, part: Part) -> Iterator[tuple[int, Any]]:
         """(row number, parsed row) of all rows of an evaluation set but those that were skipped."""
-        for row, values in rows.chosen(self.max_eval_examples, EVALUATION_SUBSET_SEED):
-            parsed = self._parsed(values, rows, row)
+        for row, values in part.rows.chosen(self.max_eval_examples, EVALUATION_SUBSET_SEED):
+            parsed = self._parsed(values, part, row)
             if parsed is not None:
                 yield row, parsed
 
     def _tokenised(
-        self, rows: Rows, data: str, tokenizer: Any, sources: Sources, train_seed: int | None
+        self, part: Part, data: str, tokenizer: Any, sources: Sources, train_seed: int
     ) -> TokenExamples:
-        training = train_seed is not None
+        training = part.split == "train"
         size = self.max_train_examples if training else self.max_eval_examples
-        chosen_by = EVALUATION_SUBSET_SEED if train_seed is None else train_seed
+        seed = train_seed if training else EVALUATION_SUBSET_SEED
         settings = {k: v for k, v in dataclasses.asdict(self).items() if k not in self.no_tokens}
         key = {
             "data": data,
-            "rows": None if size is None or size >= len(rows) else [size, chosen_by],
+            "rows": None if size is None or size >= len(part.rows) else [size, seed],
             "tokenizer": tokenizer_fingerprint(tokenizer),
             "task": f"{type(self).__module__}.{type(self).__qualname__}",
             "settings": settings,
-            "training": training,
+            "split": part.split,
         }
-        return stored(sources.cache, key, lambda: self._encoded(rows, size, chosen_by, tokenizer, training))
+        return stored(sources.cache, key, lambda: self._encoded(part, size, seed, tokenizer))
 
     def _encoded(
-        self, rows: Rows, size: int | None, seed: int, tokenizer: Any, training: bool
+        self, part: Part, size: int | None, seed: int, tokenizer: Any
     ) -> Iterator[tuple[int, Sequence[Encoded] | None]]:
-        chosen = rows.chosen(size, seed)
+        chosen = part.rows.chosen(size, seed)
         while piece := list(islice(chosen, TOKENISED_TOGETHER)):
-            parsed = {row: self._parsed(values, rows, row) for row, values in piece}
+            parsed = {row: self._parsed(values, part, row) for row, values in piece}
             usable = {row: found for row, found in parsed.items() if found is not None}
             yield from ((row, None) for row in parsed.keys() - usable.keys())
-            if usable:
-                examples = self.encode(list(usable.values()), tokenizer, training)
-                yield from zip(usable, examples, strict=True)
+            encoded = self.encode(list(usable.values()), tokenizer, part.split) if usable else ()
+            for row, examples in zip(usable, encoded, strict=True):
+                if isinstance(examples, str) and self.bad_rows == "refuse":
+                    raise DataError(Problem(part.rows.place(row), None, examples, SKIP))
+                yield row, None if isinstance(examples, str) else examples
 
-    def _parsed(self, values: Mapping[str, Any], rows: Rows, row: int) -> Any:
+    def _parsed(self, values: Mapping[str, Any], part: Part, row: int) -> Any:
         """The parsed row; None if it cannot be used and may be skipped."""
         try:
-            return self.parse(values, rows.place(row))
+            return self.parse(values, part.rows.place(row), part.split)
         except DataError:
             if self.bad_rows == "refuse":
                 raise
@@ -153,6 +180,19 @@ class TokenTask(Task):
         for name in ("labels", "index"):
             batch[name] = torch.as_tensor(np.array([example[name] for example in examples]))
         return batch
+
+
+def positions(model: nn.Module) -> int | None:
+    """How many tokens a model can place that has learned an embedding per position; None for any number."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and "position" in name.rpartition(".")[2]:
+            behind = getattr(
+                module, "offset", None
+            )  # BART's first positions are unused, RoBERTa's its padding
+            if behind is None:
+                behind = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - int(behind)
+    return None
 
 
 def padded(rows: Sequence[np.ndarray], width: int, fill: int, left: bool = False) -> Tensor:
