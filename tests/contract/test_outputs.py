@@ -52,7 +52,7 @@ def strict(path: Path) -> dict[str, Any]:
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a complete run, evaluated before training too."""
     directory = tmp_path_factory.mktemp(request.param)
-    run_small(directory, request.param, "evaluation.at_start=true", "trainer.log_every_n_steps=2")
+    run_small(directory, request.param, "evaluation.at_start=true", "trainer.log_every_n_steps=2", drawn=True)
     return directory
 
 
