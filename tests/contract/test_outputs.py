@@ -194,7 +194,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 def test_tensorboard(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run_small(tmp_path, "hebira", "logger=tensorboard", "trainer.log_every_n_steps=4")
+    run_small(tmp_path, "hebira", "logger=tensorboard", "trainer.log_every_n_steps=4", drawn=True)
     events = next(tmp_path.rglob("events.out.tfevents*"))
     log = EventAccumulator(str(events.parent))
     log.Reload()
