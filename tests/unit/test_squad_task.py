@@ -96,6 +96,18 @@ class TestRefused:
             TypeAdapter(Squad).validate_python(vars(squad()) | {"doc_stride": 12})
 
 
+def test_a_training_batch_can_be_lost(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer(WORDS)
+    task = squad()
+    train = task.load(tokenizer, mirror(tmp_path, ROW)).train
+    batch = task.collate([train[0], train[1]], tokenizer, pad_to=12)
+    assert batch["labels"].tolist() == [[7, 8], [0, 0]]
+    logits = torch.zeros(2, 12)
+    losses = task.losses(SimpleNamespace(start_logits=logits, end_logits=logits), batch)
+    torch.testing.assert_close(losses, torch.full((2,), 12.0).log())
+    assert set(task.model_inputs(batch)) == {"input_ids", "token_type_ids", "attention_mask"}
+
+
 def test_the_loss_is_that_of_transformers_but_for_padding() -> None:
     torch.manual_seed(0)
     first, last = torch.randn(2, 3, 8)

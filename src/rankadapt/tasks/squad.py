@@ -16,6 +16,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
@@ -148,7 +149,7 @@ class Squad(TokenTask):
         plain = [
             {
                 **{k: v for k, v in e.items() if k not in (*OFFSETS, "positions")},
-                "labels": e.get("positions", (CLS, CLS)),
+                "labels": np.asarray(e.get("positions", (CLS, CLS)), dtype=np.int64),
             }
             for e in examples
         ]
