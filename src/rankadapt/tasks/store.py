@@ -57,20 +57,39 @@ def stored(cache: Path, key: Mapping[str, Any], encode: Encode) -> TokenExamples
     Raises:
         ConfigError: nothing can be written to ``cache``.
     """
+    return _open(kept(cache, "tokens", key, lambda folder: _write(folder, encode)))
+
+
+def kept(cache: Path, kind: str, key: Mapping[str, Any], write: Callable[[Path], None]) -> Path:
+    """The folder below ``cache/kind`` that ``key`` describes: as it is there, or filled by ``write`` now.
+
+    Args:
+        key: everything that the files depend on, as plain values; the code is added here.
+        write: fills an empty folder, and ends with :func:`seal`.
+
+    Raises:
+        ConfigError: nothing can be written to ``cache``.
+    """
     from filelock import FileLock
 
     described = json.dumps({**key, "code": _code()}, sort_keys=True, default=str)
-    folder = cache / "tokens" / hashlib.sha256(described.encode()).hexdigest()[:32]
+    folder = cache / kind / hashlib.sha256(described.encode()).hexdigest()[:32]
     if not _whole(folder):
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(folder.with_suffix(".lock")):
-                _build(folder, encode)
+                _build(folder, write)
         except OSError as error:
             remedy = "paths.cache=<folder>, or RANKADAPT_CACHE"
             reason = f"cannot be written to ({error.strerror or error})"
             raise ConfigError(Problem("paths.cache", str(cache), reason, remedy)) from error
-    return _open(folder)
+    return folder
+
+
+def seal(folder: Path, meta: Mapping[str, Any]) -> None:
+    """Write down ``meta`` and how long each file of the folder is, by which a whole one is known."""
+    sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
+    (folder / "meta.json").write_text(json.dumps({**meta, "bytes": sizes}))
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -91,7 +110,7 @@ def _code() -> str:
     return digest.hexdigest()
 
 
-def _build(folder: Path, encode: Encode) -> None:
+def _build(folder: Path, write: Callable[[Path], None]) -> None:
     if _whole(folder):  # another job was faster
         return
     shutil.rmtree(folder, ignore_errors=True)
@@ -99,7 +118,7 @@ def _build(folder: Path, encode: Encode) -> None:
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
     try:
-        _write(beside, encode)
+        write(beside)
         beside.rename(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -153,9 +172,7 @@ def _write(folder: Path, encode: Encode) -> None:
         np.save(folder / "labels.npy", np.array(labels, dtype=kind))
     if any(weight != 1.0 for weight in weights):
         np.save(folder / "weights.npy", np.asarray(weights))
-    sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
-    counts = {"fields": list(fields), "truncated": truncated, "skipped": skipped, "bytes": sizes}
-    (folder / "meta.json").write_text(json.dumps(counts))
+    seal(folder, {"fields": list(fields), "truncated": truncated, "skipped": skipped})
 
 
 def _open(folder: Path) -> TokenExamples:
