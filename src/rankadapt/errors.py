@@ -65,3 +65,9 @@ class TrainingError(RankAdaptError):
     """Training ran into numbers that it must not go on with."""
 
     title = "Training was stopped"
+
+
+class EvaluationError(RankAdaptError):
+    """What was to be evaluated cannot be, here."""
+
+    title = "The evaluation cannot be made"

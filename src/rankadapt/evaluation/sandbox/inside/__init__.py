@@ -1,0 +1,1 @@
+"""What runs in the fresh interpreters: standard library only, and nothing of the rest of the package."""
