@@ -73,7 +73,7 @@ def pixels_of(folder: str | Path, given: Mapping[str, Any]) -> Pixels:
         ModelError: neither says something, or the model wants its images otherwise.
     """
     found = _preprocessor(folder) if None in given.values() else {}
-    own = {
+    own: dict[str, Any] = {
         "size": _side(found.get("size")),
         "mean": _three(found.get("image_mean"), 0.0, found),
         "std": _three(found.get("image_std"), 1.0, found),
@@ -89,7 +89,7 @@ def pixels_of(folder: str | Path, given: Mapping[str, Any]) -> Pixels:
 
 
 def _preprocessor(folder: str | Path) -> Mapping[str, Any]:
-    """The model's ``preprocessor_config.json``, or that part of ``processor_config.json``; empty without any."""
+    """The model's ``preprocessor_config.json`` (or that part of ``processor_config.json``); {} without."""
     from transformers.image_processing_base import ImageProcessingMixin
 
     try:
