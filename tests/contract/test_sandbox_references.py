@@ -38,7 +38,7 @@ def test_some_references_pass() -> None:
 def test_all_references_pass() -> None:
     programs = references()
     assert len(programs) == 164 + 974
-    assert [v for v in run_programs(programs) if not v.passed] == []
+    assert [v for v in run_programs(programs, Limits(seconds=60, cpu=30)) if not v.passed] == []
 
 
 @pytest.mark.slow

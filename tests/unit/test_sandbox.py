@@ -19,7 +19,7 @@ from rankadapt.evaluation.sandbox import (
     missing_features,
     run_programs,
 )
-from rankadapt.evaluation.sandbox.inside import server, wire
+from rankadapt.evaluation.sandbox.inside import launch, wire
 
 TESTS = "assert f(2) == 5"
 QUICK = Limits(seconds=20.0, memory=256 << 20, cpu=5)
@@ -156,17 +156,16 @@ class TestBenchmarks:
 class TestRefusal:
     def test_without_a_feature_nothing_is_run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A worker that stands in for one on a kernel without namespaces."""
-        code = (
-            "import sys; sys.path.insert(0, sys.argv[1])\n"
-            "from rankadapt.evaluation.sandbox.inside import server, jail, kernel\n"
-            "plain = server.interpreter\n"
-            "server.interpreter = lambda f, *a: [x.replace('import locked_in', 'import jail; jail.NEW_NS = 1; "
-            "from rankadapt.evaluation.sandbox.inside.server import locked_in') for x in plain(f, *a)]\n"
-            "server.main()"
+        command = launch.interpreter("server", "main")
+        code = command[command.index("-c") + 1]
+        broken = "from rankadapt.evaluation.sandbox.inside import jail; jail.NEW_NS = 1; "
+        swap = f"launch.interpreter = lambda *a: [x.replace('from rank', {broken!r} + 'from rank', 1) for x in plain(*a)]"
+        begin, _, end = code.partition("; from ")
+        stand_in = (
+            f"{begin}; from {launch.HERE} import launch; plain = launch.interpreter; {swap}; from {end}"
         )
-        command = server.interpreter("main")
-        command[command.index("-c") + 1] = code
-        monkeypatch.setattr(server, "interpreter", lambda function, *arguments: command)
+        command[command.index("-c") + 1] = stand_in
+        monkeypatch.setattr(launch, "interpreter", lambda *arguments: command)
         marker = tmp_path / "ran"
         with pytest.raises(
             EvaluationError, match=r"sandbox: namespaces.*\n.*Landlock, seccomp and user namespaces"

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from queue import Empty, SimpleQueue
 
 from rankadapt.errors import EvaluationError, Problem
-from rankadapt.evaluation.sandbox.inside import server
+from rankadapt.evaluation.sandbox.inside import launch
 from rankadapt.evaluation.sandbox.inside.judge import PASSED
 
 REFUSED = "sandbox: "
@@ -116,7 +116,12 @@ def _work(
     programs: Sequence[Program], limits: Limits, waiting: SimpleQueue[int], verdicts: list[Verdict | None]
 ) -> None:
     worker = subprocess.Popen(
-        server.interpreter("main"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}, text=True, cwd="/"
+        launch.interpreter("server", "main"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={},
+        text=True,
+        cwd="/",
     )
     assert worker.stdin is not None
     assert worker.stdout is not None

@@ -16,7 +16,6 @@ import os
 import resource
 import signal
 import sys
-import sysconfig
 
 from rankadapt.evaluation.sandbox.inside import kernel, landlock, seccomp
 
@@ -36,7 +35,7 @@ DEVICES = ("/dev/null", "/dev/urandom")
 
 def readable() -> list[str]:
     """The interpreter's own library, and what the dynamic loader looks into."""
-    own = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
+    own = [os.path.dirname(os.__file__)]
     return [path for path in dict.fromkeys([*own, *LIBRARIES]) if path and os.path.exists(path)]
 
 

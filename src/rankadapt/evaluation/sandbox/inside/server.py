@@ -15,33 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
-from rankadapt.evaluation.sandbox.inside import candidate, jail, judge, wire
+from rankadapt.evaluation.sandbox.inside import jail, judge, launch, locked_in, wire
 from rankadapt.evaluation.sandbox.inside.kernel import KernelError
-
-READY = "ready"
-ROOT = str(Path(__file__).resolve().parents[4])
-
-
-def interpreter(function: str, *arguments: str) -> list[str]:
-    """The command of a fresh interpreter that sees nothing around it and calls a function of this file."""
-    code = f"import sys; sys.path.insert(0, sys.argv[1]); from {__name__} import {function}; {function}()"
-    return [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", code, ROOT, *arguments]
-
-
-def locked_in() -> None:
-    """What the fresh interpreter does: lock itself in, say so, and serve."""
-    source, sink = int(sys.argv[2]), int(sys.argv[3])
-    limits = json.loads(sys.argv[4])
-    try:
-        jail.enter(limits["directory"], limits["memory"], limits["cpu"], limits["file_size"], limits["disk"])
-    except (KernelError, OSError) as error:
-        wire.send(sink, wire.encode(f"sandbox: {error}"))
-        os._exit(1)
-    wire.send(sink, wire.encode(READY))
-    candidate.serve(source, sink, limits["message"])
 
 
 class Case:
@@ -53,9 +30,10 @@ class Case:
         self._judge: int | None = None
         to_jail, self._out = os.pipe()
         self._in, from_jail = os.pipe()
-        limits = json.dumps({**self.limits, "directory": self.directory})
+        bounds = (self.limits[name] for name in locked_in.BOUNDS)
+        arguments = (to_jail, from_jail, self.directory, *bounds)
         self._jail = subprocess.Popen(
-            interpreter("locked_in", str(to_jail), str(from_jail), limits),
+            launch.interpreter("locked_in", "locked_in", *map(str, arguments)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -73,7 +51,7 @@ class Case:
         if not select.select([self._in], [], [], 10 + self.limits["seconds"])[0]:
             return "sandbox: it was not ready in time"
         said = wire.decode(wire.receive(self._in, 1 << 16))
-        if said != READY:
+        if said != locked_in.READY:
             return str(said)
         result, answer = os.pipe()
         self._judge = os.fork()
