@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rankadapt.evaluation.sandbox import (
+    Limits,
     Program,
     humaneval_program,
     mbpp_program,

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """The sandbox: right programs pass, no hostile one does, and none leaves anything behind."""
 
 from __future__ import annotations

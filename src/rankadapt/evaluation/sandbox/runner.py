@@ -115,14 +115,8 @@ def missing_features() -> list[str]:
 def _work(
     programs: Sequence[Program], limits: Limits, waiting: SimpleQueue[int], verdicts: list[Verdict | None]
 ) -> None:
-    worker = subprocess.Popen(
-        launch.interpreter("server", "main"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={},
-        text=True,
-        cwd="/",
-    )
+    command, pipe = launch.interpreter("server", "main"), subprocess.PIPE
+    worker = subprocess.Popen(command, stdin=pipe, stdout=pipe, env={}, text=True, cwd="/")
     assert worker.stdin is not None
     assert worker.stdout is not None
     try:

@@ -1,5 +1,7 @@
-"""What the fresh interpreter of a program does: lock itself in, say so, and serve. It imports little: a program
-takes hardly longer than its start."""
+"""What the fresh interpreter of a program does: lock itself in, say so, and serve.
+
+It imports little: most of the time that a program takes is its start.
+"""
 
 from __future__ import annotations
 
