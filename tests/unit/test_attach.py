@@ -161,3 +161,33 @@ def test_a_schedule_that_never_fires_is_refused_before_the_first_step() -> None:
         attach(controller_of(model), optimizer, total_steps=8)
     train(model, optimizer, last=2)  # and no hook was left behind
     assert [layer.rank for layer in Adapters(model).layers] == [2, 2]
+
+
+def test_a_closure_runs_once_before_its_gradients_are_scored() -> None:
+    plain, closed = mlp(depth=4), mlp(depth=4)
+    calls = []
+    for model in (plain, closed):
+        optimizer = torch.optim.AdamW(slot_parameters(model), 1e-2)
+        attach(controller_of(model), optimizer, TOTAL, clip_norm=0.1)
+        if model is plain:
+            train(model, optimizer)
+            continue
+        for step in range(1, TOTAL + 1):
+
+            def closure(step: int = step, optimizer: torch.optim.Optimizer = optimizer) -> Tensor:
+                optimizer.zero_grad()
+                loss = loss_of(closed, step)
+                loss.backward()
+                calls.append(step)
+                return loss
+
+            assert optimizer.step(closure).requires_grad
+    assert calls == list(range(1, TOTAL + 1))
+    for one, other in zip(plain.parameters(), closed.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_an_optimizer_that_steps_several_times_is_refused() -> None:
+    model = mlp()
+    with pytest.raises(ConfigError, match=r"LBFGS.*several times"):
+        attach(controller_of(model), torch.optim.LBFGS(slot_parameters(model)), TOTAL)

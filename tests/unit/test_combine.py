@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from rankadapt.adapters import (
     BA,
@@ -267,6 +268,15 @@ def test_only_frozen_linear_layers_are_quantised() -> None:
     trained = {n for n, p in model.named_parameters() if p.requires_grad}
     model(**batch()).loss.backward()
     assert {n for n, p in model.named_parameters() if p.grad is not None} == trained
+
+
+def test_the_layer_that_gives_logits_stays_as_it_is() -> None:
+    pytest.importorskip("bitsandbytes")
+    sizes = {"vocab_size": 64, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1}
+    config = AutoConfig.for_model("llama", **sizes, num_attention_heads=1)
+    model = AutoModelForCausalLM.from_config(config).requires_grad_(False)
+    quantize_frozen(model, NF4)
+    assert [n for n, m in model.named_modules() if type(m) is nn.Linear] == ["lm_head"]
 
 
 def test_what_a_checkpoint_holds_of_a_4_bit_layer_is_not_its_base() -> None:

@@ -238,6 +238,22 @@ def test_eva_spends_the_budget_on_the_largest_explained_variances(least: int, mo
     assert most == least or len(set(ranks)) > 1
 
 
+def test_eva_within_a_budget_of_parameters() -> None:
+    """The directions in the order of what they explain, each taken if it can still be paid for."""
+    model = bert()
+    targets = linear_targets(model, BERT_TARGETS)
+    init = EVA()
+    init.survey(model, targets, BATCHES)
+    costs = [layer.in_features + layer.out_features for layer in targets.values()]
+    even = [3] * len(targets)
+    ranks = init.ranks(targets, even, 1, 6, costs)
+    spent, budget = (sum(r * c for r, c in zip(rs, costs, strict=True)) for rs in (ranks, even))
+    assert budget - min(costs) < spent <= budget
+    assert all(1 <= r <= 6 for r in ranks)
+    assert ranks != init.ranks(targets, even, 1, 6)
+    assert init.ranks(targets, even, 1, 6, [7] * len(targets)) == init.ranks(targets, even, 1, 6)
+
+
 def test_eva_without_a_survey_is_refused() -> None:
     with pytest.raises(RuntimeError, match="survey"):
         inject(bert(), BERT_TARGETS, BA(), RANK, SLOTS, init=EVA())

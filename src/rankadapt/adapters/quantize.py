@@ -96,10 +96,12 @@ def plain(layer: Any, weight: Tensor) -> nn.Linear:
 
 
 def quantize_frozen(model: nn.Module, options: Quantization) -> None:
-    """Put every frozen linear layer of ``model`` that is not trained, head excluded, in 4 bits, in place."""
+    """Put every frozen linear layer of ``model`` in 4 bits, in place, but the one that gives the logits of
+    tokens (as QLoRA does), which may be tied to the embedding."""
     if options.kind == "none":
         return
+    outputs = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is nn.Linear and not child.weight.requires_grad:
+            if type(child) is nn.Linear and child is not outputs and not child.weight.requires_grad:
                 setattr(parent, name, quantized(child, options))

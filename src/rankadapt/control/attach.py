@@ -8,6 +8,7 @@ import torch
 from torch.optim import Optimizer
 
 from rankadapt.control.controller import Controller
+from rankadapt.errors import ConfigError, Problem
 
 
 class Attachment:
@@ -16,6 +17,9 @@ class Attachment:
     def __init__(
         self, controller: Controller, optimizer: Optimizer, total_steps: int, clip_norm: float | None
     ):
+        if isinstance(optimizer, torch.optim.LBFGS):
+            reason = "calls its closure several times a step: there is no one gradient to be scored"
+            raise ConfigError(Problem("optimizer", "LBFGS", reason, "AdamW, or any other that steps once"))
         self.controller, self.optimizer, self.clip_norm, self.step = controller, optimizer, clip_norm, 0
         controller.start(total_steps)
         self._hooks = [
@@ -23,7 +27,17 @@ class Attachment:
             optimizer.register_step_post_hook(self._after),
         ]
 
-    def _before(self, *_: Any) -> None:
+    def _before(self, optimizer: Optimizer, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")  # the first one is the optimizer
+        changed = None
+        if closure is not None:  # it makes the gradients: they are there to be looked at once it has run
+            with torch.enable_grad():
+                loss = closure()
+            changed = (args[0], lambda: loss), {}
+        self._look()
+        return changed
+
+    def _look(self) -> None:
         self.controller.observe()
         if self.clip_norm is not None:
             parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -59,7 +73,10 @@ def attach(
         clip_norm: clip gradients to this norm after they were scored. Clip here rather than in the loop:
             a gradient clipped before ``optimizer.step()`` is what would be scored.
 
+    ``optimizer.step(closure)`` is as good as a loop of one's own: the closure runs once, before its gradients
+    are scored and clipped.
+
     Raises:
-        ConfigError: the schedule would never fire in ``total_steps``.
+        ConfigError: the schedule would never fire in ``total_steps``; the optimizer is LBFGS.
     """
     return Attachment(controller, optimizer, total_steps, clip_norm)

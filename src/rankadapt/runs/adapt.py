@@ -82,7 +82,9 @@ def _surveyed(config: RunConfig, model: nn.Module, ranks: RankPlan, survey: Trai
     batches = (survey.micro_batch(i) for i in range(min(init.batches, len(survey))))
     init.survey(model, targets, (config.task.model_inputs({**b}) for b in batches))
     budget = config.budget
-    initial = init.ranks(targets, ranks.initial, budget.min_rank, budget.max_rank or 2 * budget.rank)
+    costs = [layer.in_features + layer.out_features for layer in targets.values()]
+    paid = costs if budget.unit == "parameters" else None
+    initial = init.ranks(targets, ranks.initial, budget.min_rank, budget.max_rank or 2 * budget.rank, paid)
     return replace(ranks, initial=initial, slots=max(ranks.slots, *initial))
 
 

@@ -65,6 +65,9 @@ def _form(config: RunConfig) -> Iterator[Problem]:
     if form.reserve and form.new_direction == "preserving":
         reason = "directions that train ahead already have a share in the output when they are added"
         yield Problem("form.new_direction", form.new_direction, reason, "small, or form.reserve=0")
+    if form.new_direction == "preserving" and policy.moves_ranks and policy.storage != "fresh":
+        reason = f"{_name(policy)} brings directions back with their weights: there is no new one to draw"
+        yield Problem("form.new_direction", form.new_direction, reason, "small")
     if form.reserve and (not policy.moves_ranks or policy.prunes or policy.storage != "fresh"):
         reason = f"directions that train ahead need a policy that only grows, not {_name(policy)}"
         yield Problem("form.reserve", form.reserve, reason, "policy=incremental, or form.reserve=0")

@@ -15,7 +15,7 @@ incremental SVD until its vectors settle. It takes d_in^2 floats per module whil
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,8 +73,20 @@ class EVA(Init):
             share = values.flip(0).clamp(min=0) / values.clamp(min=0).sum()
             self._found[layer] = (share.float(), vectors.flip(1).t().float())
 
-    def ranks(self, targets: Mapping[str, nn.Linear], even: list[int], least: int, most: int) -> list[int]:
-        """The rank of every target, ``sum(even)`` in all, each at least ``least`` and at most ``most``."""
+    def ranks(
+        self,
+        targets: Mapping[str, nn.Linear],
+        even: list[int],
+        least: int,
+        most: int,
+        costs: Sequence[int] | None = None,
+    ) -> list[int]:
+        """The rank of every target, each at least ``least`` and at most ``most``.
+
+        Args:
+            costs: what a direction of each target costs; None for one. All that ``even`` costs is spent on
+                the directions that explain most, as long as there is one that can still be paid for.
+        """
         if not self.redistribute:
             return even
         layers = list(targets.values())
@@ -86,8 +98,12 @@ class EVA(Init):
             for place, share in enumerate(self._found[id(layer)][0][: tops[row]])
             if place >= ranks[row]
         ]
-        for _, row, _ in sorted(shares)[: sum(even) - sum(ranks)]:
-            ranks[row] += 1
+        price = costs or [1] * len(layers)
+        left = sum((even[row] - ranks[row]) * price[row] for row in range(len(layers)))
+        for _, row, place in sorted(shares):
+            if price[row] <= left and place == ranks[row]:  # none is taken without those that explain more
+                ranks[row] += 1
+                left -= price[row]
         return ranks
 
     @torch.no_grad()
