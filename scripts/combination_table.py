@@ -263,10 +263,7 @@ def document() -> str:
         "prune go by age.",
         table("scorer", values("scorer"), [*moving(), *combine_columns, FP16], scorer_policy_cell),
         "## Methods and architectures",
-        "Asked of the models "
-        + ", ".join(f"`{m}`" for m in ARCHITECTURES.values())
-        + ".\nThere is no task with "
-        "images yet: for ViT, yes means that the method can be put into it.",
+        "Asked of the models " + ", ".join(f"`{m}`" for m in ARCHITECTURES.values()) + ".",
         table("method", values("method"), list(ARCHITECTURES), method_cell),
     ]
     return "\n\n".join(parts) + "\n"

@@ -162,7 +162,7 @@ def vit() -> tuple[type[nn.Module], Any]:
 
 @pytest.mark.parametrize("method", script.values("method"))
 def test_methods_on_a_vision_transformer(method: str) -> None:
-    """As far as there is no task with images: outputs and gradients are there, and finite."""
+    """Outputs and gradients are there, and finite. A whole run: tests/unit/test_images.py."""
     (cell,) = [c for c in CELLS if (c.corner, c.row, c.column) == ("method", method, "ViT")]
     config = script.method(method)
     assert not isinstance(config, ConfigError)
