@@ -63,6 +63,16 @@ def test_gives_back_what_was_encoded(tmp_path: Path) -> None:
     assert source.asked == 1
 
 
+def test_more_than_a_buffer_is_written_from_the_first_value_on(tmp_path: Path) -> None:
+    def encode() -> Iterator[tuple[int, list[Encoded]]]:
+        for row in range(500):
+            yield row, [Encoded({"input_ids": [row + 1] * 40, "labels": [row]})]
+
+    examples = stored(tmp_path, {}, encode)
+    assert [int(examples[i]["input_ids"].min()) for i in range(500)] == list(range(1, 501))
+    assert [int(examples[i]["labels"][0]) for i in range(500)] == list(range(500))
+
+
 def test_anything_else_in_the_key_is_another_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Source()
     stored(tmp_path, {"data": "x", "settings": {"length": 3}}, source)

@@ -158,7 +158,9 @@ def _write(folder: Path, encode: Encode) -> None:
         skipped += examples is None
         for example in examples or ():
             for name, values in example.fields.items():
-                fields.setdefault(name, _Field(folder / f"{name}.values")).add(values)
+                if name not in fields:
+                    fields[name] = _Field(folder / f"{name}.values")
+                fields[name].add(values)
             rows.append(row)
             weights.append(example.weight)
             truncated += example.truncated
