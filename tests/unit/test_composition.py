@@ -37,6 +37,8 @@ def said(file: Path) -> dict[str, Any]:
 def check(file: Path, *overrides: str) -> None:
     config = dict(leaves(composed(*overrides)))
     for key, value in said(file).items():
+        if str(value).startswith("${"):
+            value = config[value[2:-1]]
         assert config[key] == value, key
 
 
@@ -47,8 +49,25 @@ def test_a_task_gets_what_it_says(task: str) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_gets_what_it_says(recipe: str) -> None:
-    method, _, task = recipe.partition("/")
-    check(CONF / f"recipe/{recipe}.yaml", f"method={method}", f"task={task}")
+    method, family, task, *model = recipe.split("/")
+    check(
+        CONF / f"recipe/{recipe}.yaml",
+        f"method={method}",
+        f"task={family}/{task}",
+        *(f"model={m}" for m in model),
+    )
+
+
+def test_a_recipe_for_one_model_is_for_no_other() -> None:
+    """HeBiRA, appendix D; PE-DyRA, Table 8."""
+    said = {
+        (method, model): composed(f"method={method}", "task=math/metamath", f"model={model}")["optimizer"][
+            "lr"
+        ]
+        for method in ("hebira", "pedyra")
+        for model in ("llama2_7b", "llama3_8b")
+    }
+    assert list(said.values()) == [2e-4, 1e-4, 2e-4, 5e-5]
 
 
 def test_the_command_line_has_the_last_word() -> None:

@@ -33,25 +33,34 @@ def build_model(config: ModelConfig, task: Task, sources: Sources) -> PreTrained
     """The base model with a fresh head for ``task``; random where ``config.config`` describes it.
 
     Raises:
-        ModelError: the weights are nowhere to be found, damaged, or not of this architecture.
+        ModelError: the weights are nowhere to be found, damaged, or not of this architecture, which may also
+            lack the attention that was asked for.
     """
     auto = getattr(transformers, task.auto_model)
-    dtype = getattr(torch, config.dtype)
+    options: dict[str, Any] = {"dtype": getattr(torch, config.dtype)}
+    if config.attention is not None:
+        options["attn_implementation"] = config.attention
     transformers.logging.set_verbosity_error()  # the head is fresh: no warning that it is
     transformers.logging.disable_progress_bar()
     if config.config is not None:
         described = AutoConfig.for_model(**config.config, **task.head_kwargs())
-        return auto.from_config(_with_dropout(described, config.classifier_dropout), dtype=dtype)
+        try:
+            return auto.from_config(_with_dropout(described, config.classifier_dropout), **options)
+        except (ImportError, ValueError) as error:
+            raise ModelError(Problem("model", config.name, _first_line(error))) from error
     path = sources.model(config.source, config.sha256)
     try:
         described = AutoConfig.from_pretrained(path, **task.head_kwargs())
         return auto.from_pretrained(
-            path, config=_with_dropout(described, config.classifier_dropout), dtype=dtype
+            path, config=_with_dropout(described, config.classifier_dropout), **options
         )
     except Exception as error:
-        why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        reason = f"cannot be read as {task.auto_model}: {why[:200]}"
+        reason = f"cannot be read as {task.auto_model}: {_first_line(error)}"
         raise ModelError(Problem(str(path), None, reason, "fetch the folder again")) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _with_dropout(config: PretrainedConfig, dropout: float | None) -> PretrainedConfig:

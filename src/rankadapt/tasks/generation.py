@@ -160,5 +160,5 @@ def _text(value: Any, where: str) -> str:
     if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
         return "\n".join(value)
     if isinstance(value, str | int | float) and not isinstance(value, bool):
-        return str(value)
+        return str(value).replace("\r\n", "\n")  # MBPP's lines end in both ways
     raise DataError(Problem(where, value, "is not a text", SKIP))

@@ -38,6 +38,7 @@ class Instruction(GenerationTask, ABC):
     Args:
         max_length: tokens of prompt and target in training, of the prompt alone in evaluation. A target is
             cut at its end (a row with nothing left of it cannot be used), a prompt at its start.
+        max_prompt_length: tokens of a prompt in evaluation, if they are others.
         mask_prompt: leave the prompt out of the loss.
         packing: put the examples of a micro-batch into rows of up to ``pack_length`` tokens.
     """
@@ -45,6 +46,7 @@ class Instruction(GenerationTask, ABC):
     auto_model: ClassVar[str] = "AutoModelForCausalLM"
     no_tokens = GenerationTask.no_tokens | {"packing", "pack_length"}
 
+    max_prompt_length: Annotated[int, Gt(3)] | None = None
     mask_prompt: bool = True
     packing: bool = False
     pack_length: Annotated[int, Gt(0)] = 2048
@@ -59,9 +61,11 @@ class Instruction(GenerationTask, ABC):
         whole = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ids = [*start_of(tokenizer), *whole["input_ids"]]
         if split != "train":
-            kept = [*ids[: len(start_of(tokenizer))], *ids[-(self.max_length - len(start_of(tokenizer))) :]]
-            cut = len(ids) > self.max_length
-            return [Encoded({"input_ids": kept if cut else ids}, truncated=cut)]
+            most, start = self.max_prompt_length or self.max_length, start_of(tokenizer)
+            cut = len(ids) > most
+            return [
+                Encoded({"input_ids": [*start, *ids[len(start) - most :]] if cut else ids}, truncated=cut)
+            ]
         given = len(start_of(tokenizer)) + sum(end <= len(row.prompt) for _, end in whole["offset_mapping"])
         ids = [*ids, self.end(tokenizer)][: self.max_length]
         labels = [IGNORED] * given + ids[given:] if self.mask_prompt else [IGNORED, *ids[1:]]

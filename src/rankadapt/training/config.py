@@ -40,6 +40,7 @@ class ModelConfig:
             which is all that the architecture has outside its encoder but an output embedding.
         classifier_dropout: before the classifier; None for the model's own.
         dtype: of the frozen weights.
+        attention: its implementation; None for transformers' choice, which is SDPA where a model has it.
     """
 
     name: str
@@ -52,6 +53,7 @@ class ModelConfig:
     classifier_dropout: Share | None = None
     architecture: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
 
 
 @dataclass(kw_only=True)
@@ -133,10 +135,13 @@ class TrainerConfig:
 
 @dataclass(kw_only=True)
 class EvaluationConfig:
-    """``every_n_steps``: None evaluates only at the end. ``at_start``: also before the first step."""
+    """``every_n_steps``: None evaluates only at the end. ``at_start``: also before the first step.
+    ``run_generated_code``: run the programs that a model wrote, in the sandbox; without one they are not run
+    at all."""
 
     every_n_steps: Positive | None = None
     at_start: bool = True
+    run_generated_code: bool = False
 
 
 @dataclass(kw_only=True)
