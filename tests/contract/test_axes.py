@@ -15,6 +15,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from rankadapt.errors import ConfigError
 from rankadapt.runs.session import Session, build_session
 from rankadapt.scorers import Hebbian
 from rankadapt.training.config import RunConfig
@@ -282,3 +283,11 @@ def test_a_new_direction_can_leave_the_output_as_it_is(form: str) -> None:
     torch.testing.assert_close(after, before, atol=2e-6, rtol=1e-5)
     before, after = logits_around_an_event(form, "small")
     assert (after - before).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("policy", ["cubic_budget", "contribution_budget"])
+def test_preserving_is_refused_where_no_direction_is_new(policy: str) -> None:
+    overrides = [f"policy={policy}", f"scorer={MEANT_FOR[policy]}", *NEEDS.get(policy, [])]
+    configured(*overrides, "form.new_direction=small")
+    with pytest.raises(ConfigError, match=r"form\.new_direction.*no new one to draw"):
+        configured(*overrides, "form.new_direction=preserving")

@@ -100,7 +100,8 @@ def quantize_frozen(model: nn.Module, options: Quantization) -> None:
     tokens (as QLoRA does), which may be tied to the embedding."""
     if options.kind == "none":
         return
-    outputs = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    find: Any = getattr(model, "get_output_embeddings", None)
+    outputs = find() if find is not None else None
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is nn.Linear and child is not outputs and not child.weight.requires_grad:

@@ -29,7 +29,7 @@ class Attachment:
 
     def _before(self, optimizer: Optimizer, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
         closure = args[1] if len(args) > 1 else kwargs.get("closure")  # the first one is the optimizer
-        changed = None
+        changed: tuple[tuple, dict] | None = None
         if closure is not None:  # it makes the gradients: they are there to be looked at once it has run
             with torch.enable_grad():
                 loss = closure()

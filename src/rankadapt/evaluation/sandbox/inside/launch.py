@@ -9,6 +9,6 @@ HERE = __name__.rpartition(".")[0]
 
 
 def interpreter(module: str, function: str, *arguments: str) -> list[str]:
-    """The command that calls a function of a module beside this one; ``arguments`` are in ``sys.argv[2:]``."""
+    """The command that calls a function of a module beside this one, given ``arguments`` in ``sys.argv``."""
     code = f"import sys; sys.path.insert(0, sys.argv[1]); from {HERE}.{module} import {function} as go; go()"
     return [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", code, ROOT, *arguments]
