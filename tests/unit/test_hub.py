@@ -52,7 +52,12 @@ class TestHub:
 
         seen = []
         before = constants.HF_HUB_OFFLINE
-        monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: seen.append(constants.HF_HUB_OFFLINE))
-        hub.dataset("org/name", "x", "train")
+
+        def load(*_: object, **__: object) -> datasets.Dataset:
+            seen.append(constants.HF_HUB_OFFLINE)
+            return datasets.Dataset.from_dict({"x": [1]})
+
+        monkeypatch.setattr(datasets, "load_dataset", load)
+        assert len(hub.dataset("org/name", "x", "train", "org/name, x/train")) == 1
         assert seen == [True]
         assert before == constants.HF_HUB_OFFLINE
