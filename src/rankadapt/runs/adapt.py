@@ -33,7 +33,7 @@ def adapt(
     head = head_parameters(base, config.model.trainable)
     model: nn.Module = base
     if isinstance(config.form, Form):
-        _inject(config, config.form, base, _surveyed(config, base, ranks, survey))
+        _inject(config, config.form, base, _surveyed(config, config.form, base, ranks, survey))
     elif isinstance(config.form, Whole):
         model = _install(config, config.form, base)
     for parameter in head:
@@ -74,7 +74,9 @@ def _inject(config: RunConfig, form: Form, model: nn.Module, ranks: RankPlan) ->
     )
 
 
-def _surveyed(config: RunConfig, model: nn.Module, ranks: RankPlan, survey: TrainLoader) -> RankPlan:
+def _surveyed(
+    config: RunConfig, form: Form, model: nn.Module, ranks: RankPlan, survey: TrainLoader
+) -> RankPlan:
     init = config.init
     if not isinstance(init, EVA):
         return ranks
@@ -82,7 +84,7 @@ def _surveyed(config: RunConfig, model: nn.Module, ranks: RankPlan, survey: Trai
     batches = (survey.micro_batch(i) for i in range(min(init.batches, len(survey))))
     init.survey(model, targets, (config.task.model_inputs({**b}) for b in batches))
     budget = config.budget
-    costs = [layer.in_features + layer.out_features for layer in targets.values()]
+    costs = [form.count(1, layer.in_features, layer.out_features) for layer in targets.values()]
     paid = costs if budget.unit == "parameters" else None
     initial = init.ranks(targets, ranks.initial, budget.min_rank, budget.max_rank or 2 * budget.rank, paid)
     return replace(ranks, initial=initial, slots=max(ranks.slots, *initial))
