@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +18,11 @@ from rankadapt.adapters.collection import adapted_layers
 from rankadapt.errors import ModelError
 from rankadapt.runs.run import run
 from rankadapt.runs.session import Session, build_session
+from rankadapt.tasks.math import Mathematics
 from rankadapt.training.config import RunConfig
 from rankadapt.training.validation import parse
 from tests.composed import composed
+from tests.contract.test_resume import stop_after
 
 torch.set_num_threads(1)
 
@@ -58,6 +64,16 @@ FAMILIES: dict[str, tuple[str, str, list[dict[str, Any]], str, str]] = {
 }
 """Task -> data set, configuration, rows, model, metric."""
 
+ENDS = ("last", "best")
+LINE = {"step", "example", "row", "prompt", "generated", "reference", "verdict"}
+SCORES: dict[str, tuple[Callable[[dict[str, Any]], float], str]] = {
+    "math/gsm8k": (lambda line: 100 * line["verdict"]["right"], "accuracy"),
+    "summarization/xsum": (lambda line: line["verdict"]["rouge2"], "rouge2"),
+    "commonsense/boolq": (lambda line: 100 * line["verdict"]["right"], "accuracy"),
+    "code/mbpp": (lambda line: 100 * line["verdict"]["parses"][0], "parses"),
+}
+"""Task -> the score of an example in percent, and the metric that is its mean."""
+
 QUICK = {
     "trainer": {"max_steps": 4, "max_epochs": None, "accelerator": "cpu", "progress_bar": False}
     | {"precision": "32-true", "gradient_checkpointing": False},
@@ -98,6 +114,47 @@ def test_a_family_from_rows_to_records(task: str, tmp_path: Path) -> None:
     assert "pass@1" not in results["metrics"]["last"]
     assert results["data"]["train_examples"] == 16
     assert (tmp_path / "run/adapter").is_dir()
+    check_generations(tmp_path / "run/generations", task, results)
+
+
+def check_generations(folder: Path, task: str, results: dict[str, Any]) -> None:
+    """One line per example, whose verdicts add up to the metrics."""
+    sets = results["data"]["evaluation_examples"]
+    assert {file.name for file in folder.iterdir()} == {f"{s}-{end}.jsonl" for s in sets for end in ENDS}
+    for name, size in sets.items():
+        lines = [json.loads(line) for line in (folder / f"{name}-last.jsonl").read_text().split("\n")[:-1]]
+        assert [line["example"] for line in lines] == list(range(size))
+        assert {line["step"] for line in lines} == {4}
+        assert all(set(line) == LINE and len(line["generated"]) == 1 for line in lines)
+        assert all(re.search(r"/(test|validation)-0.*parquet, row \d+$", line["row"]) for line in lines)
+        score, metric = SCORES[task]
+        wanted = results["metrics"]["last"][metric if len(sets) == 1 else f"{name}/{metric}"]
+        assert sum(map(score, lines)) / size == pytest.approx(wanted)
+        assert all(line["prompt"] and line["reference"] for line in lines)
+
+
+def test_generations_of_the_best_evaluation_and_of_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Evaluations after each of four steps, of which the second is best; stopped and resumed in between."""
+    scores = iter([0.0, 10.0, 30.0, 20.0, 20.0])  # the first one is before the first step
+    monkeypatch.setattr(Mathematics, "metrics", lambda *_: {"accuracy": next(scores)})
+    often = {"evaluation": {"every_n_steps": 1, "at_start": True}}
+    with monkeypatch.context() as patched:
+        stop_after(patched, 3)
+        stopped = run(config(tmp_path, "math/gsm8k", **often), tmp_path / "run", {})
+    assert stopped["status"] == "interrupted"
+    assert steps(tmp_path) == {"gsm8k-last.jsonl": {3}, "gsm8k-best.jsonl": {2}}
+    resumed = replace(config(tmp_path, "math/gsm8k", **often), resume=True)
+    assert run(resumed, tmp_path / "run", {})["status"] == "completed"
+    assert steps(tmp_path) == {"gsm8k-last.jsonl": {4}, "gsm8k-best.jsonl": {2}}
+
+
+def steps(folder: Path) -> dict[str, set[int]]:
+    return {
+        file.name: {json.loads(line)["step"] for line in file.open()}
+        for file in (folder / "run/generations").iterdir()
+    }
 
 
 def test_peft_generates_too(tmp_path: Path) -> None:

@@ -48,7 +48,11 @@ def task(**changes: Any) -> Code:
 
 
 def asked(*texts: str, **changes: Any) -> dict[str, float]:
-    return task(**changes).score("test", [[text] for text in texts], [Exchange("", "", MBPP)] * len(texts))
+    return scored(task(**changes), [[text] for text in texts])
+
+
+def scored(made: Code, answers: list[list[str]]) -> dict[str, float]:
+    return made.metrics(made.verdicts("test", answers, [Exchange("", "", MBPP)] * len(answers)))
 
 
 class TestScores:
@@ -60,8 +64,19 @@ class TestScores:
     @needs_sandbox
     def test_several_programs_for_a_task(self) -> None:
         drawn = {"max_new_tokens": 6, "samples": 2}
-        scores = task(ks=[1, 2], decoding=drawn).score("test", [[RIGHT, WRONG]], [Exchange("", "", MBPP)])
+        scores = scored(task(ks=[1, 2], decoding=drawn), [[RIGHT, WRONG]])
         assert scores == {"pass@1": 50.0, "pass@2": 100.0, "parses": 100.0}
+
+    @needs_sandbox
+    def test_what_is_said_of_each_program(self) -> None:
+        drawn = {"max_new_tokens": 6, "samples": 3}
+        made, exchange = task(decoding=drawn), Exchange("", "", MBPP)
+        (verdict,) = made.verdicts("test", [[RIGHT, WRONG, NOTHING]], [exchange])
+        assert verdict["parses"] == [True, True, False]
+        assert verdict["passed"] == [True, False, False]
+        assert verdict["reason"][0] == "passed"
+        assert verdict["reason"][1] != "passed"
+        assert made.reference("test", exchange) == "1"
 
     def test_nothing_is_run_unless_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(code, "run_programs", lambda *_: pytest.fail("a program was run"))

@@ -239,11 +239,26 @@ def test_samples_depend_on_no_other_prompt(tmp_path: Path) -> None:
 class TestScores:
     def score(self, task: Any, sources: Sources, texts: list[str]) -> dict[str, float]:
         found = task.load(tiny_tokenizer(WORDS), sources).evaluation["test"]
-        return found.score({i: [text] for i, text in enumerate(texts)})
+        return found.score(found.judge({i: [text] for i, text in enumerate(texts)}))
 
     def test_numbers(self, tmp_path: Path) -> None:
         said = ["the answer is 1", "the answer is 3", "no idea"]
         assert self.score(mathematics(), mirror(tmp_path), said)["accuracy"] == pytest.approx(100 / 3)
+
+    def test_what_is_kept_of_each_example(self, tmp_path: Path) -> None:
+        """Also where rows were skipped: the row is that of the data, the example that of the set."""
+        rows = [ROWS[0], {**ROWS[1], "question": " "}, ROWS[2]]
+        found = mathematics(bad_rows="skip").load(tiny_tokenizer(WORDS), mirror(tmp_path, rows))
+        judged = found.evaluation["test"].judge({1: ["so 4 it is"], 0: ["the answer is 1"]})
+        assert list(judged) == [0, 1]
+        assert judged[1].pop("row").endswith("test-00000-of-00001.parquet, row 2")
+        assert judged[1] == {
+            "prompt": "d e f g h",
+            "generated": ["so 4 it is"],
+            "reference": "3",
+            "verdict": {"answer": "4", "right": False},
+        }
+        assert judged[0]["verdict"] == {"answer": "1", "right": True}
 
     def test_options(self, tmp_path: Path) -> None:
         rows = [{**ROWS[0], "answer": name} for name in ("answer1", "answer2")]

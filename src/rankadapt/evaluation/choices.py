@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 
 from rankadapt.errors import ConfigError, DataError, Problem
+from rankadapt.evaluation.verdicts import Verdict, accuracy
 
 
 def _numbered(word: str, count: int) -> tuple[str, ...]:
@@ -46,7 +47,13 @@ def chosen(text: str, dataset: str) -> str | None:
 
 
 def choice_accuracy(texts: Sequence[str], answers: Sequence[str], dataset: str) -> dict[str, float]:
-    """``accuracy``, and ``unanswered``: texts that name no option (they count as wrong); both in percent.
+    """``accuracy``, and ``unanswered``: texts that name no option (they count as wrong); both in percent. See
+    :func:`choice_verdicts`."""
+    return accuracy(choice_verdicts(texts, answers, dataset))
+
+
+def choice_verdicts(texts: Sequence[str], answers: Sequence[str], dataset: str) -> list[Verdict]:
+    """Of each text, the option that it chooses and whether that is the right one.
 
     Args:
         texts: what the model generated, without the prompt.
@@ -60,5 +67,4 @@ def choice_accuracy(texts: Sequence[str], answers: Sequence[str], dataset: str) 
     if not texts or len(texts) != len(answers):
         raise DataError(Problem("texts", len(texts), f"{len(answers)} answers: one per text, at least one"))
     choices = [chosen(text, dataset) for text in texts]
-    right = sum(choice == answer for choice, answer in zip(choices, answers, strict=True))
-    return {"accuracy": 100 * right / len(texts), "unanswered": 100 * choices.count(None) / len(texts)}
+    return [Verdict(choice, choice == answer) for choice, answer in zip(choices, answers, strict=True)]

@@ -27,6 +27,7 @@ from rankadapt.evaluation.arithmetic import NoValue, Value
 from rankadapt.evaluation.latex_text import matrix, normalise, parts, split_at
 from rankadapt.evaluation.latex_tokens import MAX_LENGTH
 from rankadapt.evaluation.latex_values import evaluate
+from rankadapt.evaluation.verdicts import Verdict, accuracy
 
 _POINTS = 3
 _TOLERANCE = 1e-9
@@ -80,6 +81,12 @@ def same_answer(one: str | None, other: str | None) -> bool:
 
 def math_accuracy(completions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
     """``accuracy``, and ``unanswered``: completions without a marked answer (wrong as well); both in percent.
+    See :func:`math_verdicts`."""
+    return accuracy(math_verdicts(completions, references))
+
+
+def math_verdicts(completions: Sequence[str], references: Sequence[str]) -> list[Verdict]:
+    """Of each completion, the answer that it gives and whether it is the reference's.
 
     Args:
         completions: what the model generated, without the prompt.
@@ -94,8 +101,7 @@ def math_accuracy(completions: Sequence[str], references: Sequence[str]) -> dict
         )
     expected = [reference if (box := boxed(reference)) is None else box for reference in references]
     found = [final_answer(completion) for completion in completions]
-    right = sum(same_answer(a, b) for a, b in zip(found, expected, strict=True))
-    return {"accuracy": 100 * right / len(found), "unanswered": 100 * found.count(None) / len(found)}
+    return [Verdict(a, same_answer(a, b)) for a, b in zip(found, expected, strict=True)]
 
 
 def _same(a: str, b: str) -> bool:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from rankadapt.errors import DataError, Problem
+from rankadapt.evaluation.verdicts import Verdict, accuracy
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
 _PLAIN = rf"(?:{_DIGITS}(?:\.\d+)?|\.\d+)"
@@ -67,7 +68,15 @@ def same_number(one: Fraction | None, other: Fraction | None, tolerance: float =
 def number_accuracy(
     completions: Sequence[str], references: Sequence[str], tolerance: float = 0.0, strict: bool = False
 ) -> dict[str, float]:
-    """``accuracy``, and ``unanswered``: completions without a number (wrong as well); both in percent.
+    """``accuracy``, and ``unanswered``: completions without a number (wrong as well); both in percent. See
+    :func:`number_verdicts`."""
+    return accuracy(number_verdicts(completions, references, tolerance, strict))
+
+
+def number_verdicts(
+    completions: Sequence[str], references: Sequence[str], tolerance: float = 0.0, strict: bool = False
+) -> list[Verdict]:
+    """Of each completion, the number that it gives and whether that is the reference's.
 
     Args:
         completions: what the model generated, without the prompt.
@@ -85,8 +94,10 @@ def number_accuracy(
     if bad:
         raise DataError([Problem(f"references[{row}]", references[row], "there is no number") for row in bad])
     found = [final_number(completion, strict) for completion in completions]
-    right = sum(same_number(a, b, tolerance) for a, b in zip(found, expected, strict=True))
-    return {"accuracy": 100 * right / len(found), "unanswered": 100 * found.count(None) / len(found)}
+    return [
+        Verdict(None if a is None else str(a), same_number(a, b, tolerance))
+        for a, b in zip(found, expected, strict=True)
+    ]
 
 
 def _marked(completion: str) -> list[str]:

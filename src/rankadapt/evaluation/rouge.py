@@ -27,7 +27,19 @@ def rouge(
     stem: bool = True,
     split: Split = "pysbd",
 ) -> dict[str, float]:
-    """Mean F1 in percent, by type.
+    """Mean F1 in percent, by type: of what :func:`rouge_of_each` gives."""
+    each = rouge_of_each(predictions, references, types, stem, split)
+    return {name: sum(scores[name] for scores in each) / len(each) for name in types}
+
+
+def rouge_of_each(
+    predictions: Sequence[str],
+    references: Sequence[str | Sequence[str]],
+    types: Sequence[str] = TYPES,
+    stem: bool = True,
+    split: Split = "pysbd",
+) -> list[dict[str, float]]:
+    """F1 of each prediction in percent, by type.
 
     Args:
         predictions: summaries.
@@ -42,13 +54,12 @@ def rouge(
     _check(predictions, references)
     scorer = _scorer(tuple(types), stem)
     divide = _divider(split)
-    totals = dict.fromkeys(types, 0.0)
+    each = []
     for prediction, expected in zip(predictions, references, strict=True):
         targets = [expected] if isinstance(expected, str) else expected
         scores = scorer.score_multi([divide(target) for target in targets], divide(prediction))
-        for name in types:
-            totals[name] += scores[name].fmeasure
-    return {name: 100 * total / len(predictions) for name, total in totals.items()}
+        each.append({name: 100 * scores[name].fmeasure for name in types})
+    return each
 
 
 def sentences(text: str) -> list[str]:

@@ -18,6 +18,7 @@ from rankadapt.runs.session import Session
 from rankadapt.training.checkpoint import AtomicCheckpointIO, Keeper
 from rankadapt.training.clock import Clock
 from rankadapt.training.config import RunConfig
+from rankadapt.training.generations import GenerationsWriter
 from rankadapt.training.metrics_file import MetricsFile
 from rankadapt.training.progress import StepMetrics
 from rankadapt.training.ranks import RankCallback
@@ -30,14 +31,16 @@ class Host:
 
     trainer: pl.Trainer
     clock: Clock
-    stop: StopRequests
     loggers: list[Logger]
 
 
-def build_host(session: Session, directory: Path, steps: int | None = None) -> Host:
-    """A Trainer for the session's run, or for its first ``steps`` optimizer steps (a dry run: no logs)."""
+def build_host(
+    session: Session, directory: Path, steps: int | None = None, stop: StopRequests | None = None
+) -> Host:
+    """A Trainer for the session's run, which ``stop`` may end, or for its first ``steps`` optimizer steps (a
+    dry run: no logs)."""
     config, trainer = session.config, session.config.trainer
-    clock, stop = Clock(), StopRequests(seconds(trainer.max_time))
+    clock, stop = Clock(), stop or StopRequests(seconds(trainer.max_time))
     loggers = [] if steps else build_loggers(config, directory)
     keeper = Keeper(
         directory / "checkpoints",
@@ -49,9 +52,12 @@ def build_host(session: Session, directory: Path, steps: int | None = None) -> H
     )
     ranks = RankCallback(session.controller, session.horizon.steps)
     metrics = StepMetrics(trainer.log_every_n_steps, session.controller)
-    callbacks: list[pl.Callback] = [clock, ranks] if steps else [clock, ranks, metrics, stop, keeper]
+    texts = GenerationsWriter(directory / "generations")  # before the keeper, which may end the run
+    callbacks: list[pl.Callback] = [clock, ranks] if steps else [clock, ranks, metrics, texts, keeper]
     if trainer.progress_bar:
         callbacks.append(TQDMProgressBar(refresh_rate=5))
+    if not steps:
+        callbacks.append(stop)
     world = session.share.world
     host = pl.Trainer(
         accelerator=trainer.accelerator,
@@ -75,7 +81,7 @@ def build_host(session: Session, directory: Path, steps: int | None = None) -> H
         use_distributed_sampler=False,
         default_root_dir=directory,
     )
-    return Host(host, clock, stop, loggers)
+    return Host(host, clock, loggers)
 
 
 def _interval(session: Session) -> int | None:

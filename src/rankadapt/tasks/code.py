@@ -80,24 +80,39 @@ class Code(Instruction):
         build, _ = BENCHMARKS[self.evaluation[split].benchmark]
         return [build(asked.row, text) for text in texts]
 
-    def score(
+    def reference(self, split: str, asked: Exchange) -> str:
+        """The name of the tests."""
+        return str(asked.row["task_id"])
+
+    def verdicts(
         self, split: str, answers: Sequence[Sequence[str]], asked: Sequence[Exchange]
-    ) -> dict[str, float]:
-        """``parses``, and ``pass@k`` where programs are run.
+    ) -> list[dict[str, Any]]:
+        """Of each program, whether it ``parses``; where programs are run, whether it ``passed``, and the
+        ``reason``.
 
         Raises:
             EvaluationError: they are to be run, and there is no sandbox.
         """
         written = [self.programs(split, texts, row) for texts, row in zip(answers, asked, strict=True)]
         everything = [program for programs in written for program in programs]
-        read = [is_python(program.candidate) for program in everything]
+        found: list[dict[str, Any]] = [
+            {"parses": [is_python(program.candidate) for program in programs]} for programs in written
+        ]
+        if self.run_generated_code:
+            limits = Limits(seconds=self.seconds, cpu=math.ceil(self.seconds))
+            verdicts = iter(run_programs(everything, limits))
+            for entry, programs in zip(found, written, strict=True):
+                mine = [next(verdicts) for _ in programs]
+                entry |= {"passed": [v.passed for v in mine], "reason": [v.reason for v in mine]}
+        return found
+
+    def metrics(self, verdicts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """``parses``, and ``pass@k`` where programs are run."""
+        read = [parses for verdict in verdicts for parses in verdict["parses"]]
         scores = {"parses": 100 * sum(read) / len(read)}
         if not self.run_generated_code:
             return scores
-        limits = Limits(seconds=self.seconds, cpu=math.ceil(self.seconds))
-        verdicts = iter(run_programs(everything, limits))
-        passed = [[next(verdicts).passed for _ in programs] for programs in written]
-        return pass_at_k(passed, self.ks) | scores
+        return pass_at_k([verdict["passed"] for verdict in verdicts], self.ks) | scores
 
 
 def is_python(program: str) -> bool:

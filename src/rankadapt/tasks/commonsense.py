@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import MinLen
 
-from rankadapt.evaluation.choices import OPTIONS, choice_accuracy
+from rankadapt.evaluation.choices import OPTIONS, choice_verdicts
+from rankadapt.evaluation.verdicts import Verdict, accuracy
 from rankadapt.tasks.generation import Exchange, TextSplit
 from rankadapt.tasks.instruction import Instruction
 
@@ -43,10 +44,17 @@ class Commonsense(Instruction):
     def scored_columns(self, split: str) -> list[str]:
         return [] if split == "train" else [self.evaluation[split].answer]
 
-    def score(
+    def reference(self, split: str, asked: Exchange) -> str:
+        return str(asked.row[self.evaluation[split].answer])
+
+    def verdicts(
         self, split: str, answers: Sequence[Sequence[str]], asked: Sequence[Exchange]
-    ) -> dict[str, float]:
+    ) -> list[dict[str, Any]]:
+        """The ``answer`` that each names, and whether it is ``right``."""
+        right = [self.reference(split, exchange) for exchange in asked]
+        found = choice_verdicts([a[0] for a in answers], right, self.evaluation[split].options)
+        return [verdict._asdict() for verdict in found]
+
+    def metrics(self, verdicts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         """``accuracy``, and ``unanswered``: how many named no option."""
-        choices = self.evaluation[split]
-        right = [str(exchange.row[choices.answer]) for exchange in asked]
-        return choice_accuracy([a[0] for a in answers], right, choices.options)
+        return accuracy([Verdict(**verdict) for verdict in verdicts])

@@ -85,11 +85,14 @@ class EvaluationSet:
         score: from a prediction for each example, by its number, to metrics. Called once per evaluation, with
             the predictions of all processes.
         size: how many things are scored, where it is not the number of examples.
+        judge: where answers are texts, from the predictions to what is kept of each example (plain values);
+            ``score`` then takes this in their place.
     """
 
     examples: Examples
     score: Callable[[Mapping[int, Any]], dict[str, float]]
     size: int | None = None
+    judge: Callable[[Mapping[int, Any]], Mapping[int, dict[str, Any]]] | None = None
 
     def __len__(self) -> int:
         return len(self.examples) if self.size is None else self.size

@@ -125,10 +125,19 @@ class GenerationTask(TokenTask):
         """The token that ends an answer; None for the model's own."""
 
     @abstractmethod
-    def score(
+    def reference(self, split: str, asked: Exchange) -> str:
+        """What an answer is compared with, or the name of it."""
+
+    @abstractmethod
+    def verdicts(
         self, split: str, answers: Sequence[Sequence[str]], asked: Sequence[Exchange]
-    ) -> dict[str, float]:
-        """Metrics of the answers (one or several each) to what was asked."""
+    ) -> list[dict[str, Any]]:
+        """What is to be said of the answers (one or several each) to each of what was asked, as plain values:
+        all that the metrics need."""
+
+    @abstractmethod
+    def metrics(self, verdicts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """The metrics of an evaluation set, from its verdicts."""
 
     def predict(self, model: nn.Module, batch: dict[str, Tensor], processor: Any) -> list[list[str]]:
         seeds = batch["index"].tolist()
@@ -138,11 +147,25 @@ class GenerationTask(TokenTask):
         asked = dict(self.references(part))
         rows = [int(row) for row in examples.rows]
 
-        def score(predictions: Mapping[int, Sequence[str]]) -> dict[str, float]:
+        def judge(predictions: Mapping[int, Sequence[str]]) -> dict[int, dict[str, Any]]:
             order = sorted(predictions)
-            return self.score(part.split, [predictions[i] for i in order], [asked[rows[i]] for i in order])
+            exchanges = [asked[rows[i]] for i in order]
+            verdicts = self.verdicts(part.split, [predictions[i] for i in order], exchanges)
+            return {
+                i: {
+                    "row": part.rows.place(rows[i]),
+                    "prompt": exchange.prompt,
+                    "generated": list(predictions[i]),
+                    "reference": self.reference(part.split, exchange),
+                    "verdict": verdict,
+                }
+                for i, exchange, verdict in zip(order, exchanges, verdicts, strict=True)
+            }
 
-        return EvaluationSet(examples, score)
+        def score(judged: Mapping[int, Mapping[str, Any]]) -> dict[str, float]:
+            return self.metrics([line["verdict"] for line in judged.values()])
+
+        return EvaluationSet(examples, score, judge=judge)
 
 
 def token_losses(logits: Tensor, labels: Tensor) -> Tensor:

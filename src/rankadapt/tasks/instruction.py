@@ -9,7 +9,7 @@ transformers' attention keeps them apart: nothing leaks, and no loss changes.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -128,12 +128,6 @@ class Instruction(GenerationTask, ABC):
             return {}
         shared = set.intersection(*(set(values) for values in reported))
         return {f"average/{k}": sum(v[k] for v in reported) / len(reported) for k in sorted(shared)}
-
-    @abstractmethod
-    def score(
-        self, split: str, answers: Sequence[Sequence[str]], asked: Sequence[Exchange]
-    ) -> dict[str, float]:
-        """Metrics of the answers (one or several each) to what was asked."""
 
 
 def start_of(tokenizer: Any) -> list[int]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, MinLen
 
-from rankadapt.evaluation.latex import math_accuracy
-from rankadapt.evaluation.numbers import number_accuracy
+from rankadapt.evaluation.latex import math_verdicts
+from rankadapt.evaluation.numbers import number_verdicts
+from rankadapt.evaluation.verdicts import Verdict, accuracy
 from rankadapt.tasks.generation import Exchange, TextSplit
 from rankadapt.tasks.instruction import Instruction
 
@@ -41,12 +42,21 @@ class Mathematics(Instruction):
     def scored_columns(self, split: str) -> list[str]:
         return [] if split == "train" else [self.evaluation[split].answer]
 
-    def score(
+    def reference(self, split: str, asked: Exchange) -> str:
+        return str(asked.row[self.evaluation[split].answer])
+
+    def verdicts(
         self, split: str, answers: Sequence[Sequence[str]], asked: Sequence[Exchange]
-    ) -> dict[str, float]:
-        """``accuracy``, and ``unanswered``: how many named no answer."""
+    ) -> list[dict[str, Any]]:
+        """The ``answer`` that each names, and whether it is ``right``."""
         problems, texts = self.evaluation[split], [a[0] for a in answers]
-        right = [str(exchange.row[problems.answer]) for exchange in asked]
+        right = [self.reference(split, exchange) for exchange in asked]
         if problems.compare == "latex":
-            return math_accuracy(texts, right)
-        return number_accuracy(texts, right, problems.tolerance)
+            found = math_verdicts(texts, right)
+        else:
+            found = number_verdicts(texts, right, problems.tolerance)
+        return [verdict._asdict() for verdict in found]
+
+    def metrics(self, verdicts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """``accuracy``, and ``unanswered``: how many named no answer."""
+        return accuracy([Verdict(**verdict) for verdict in verdicts])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -11,7 +11,7 @@ from annotated_types import Gt
 from torch import Tensor
 
 from rankadapt.errors import ConfigError, Problem
-from rankadapt.evaluation.rouge import rouge
+from rankadapt.evaluation.rouge import TYPES, rouge_of_each
 from rankadapt.tasks.generation import IGNORED, Exchange, GenerationTask, token_losses
 from rankadapt.tasks.store import Encoded
 from rankadapt.tasks.tokens import padded
@@ -91,8 +91,16 @@ class Summarization(GenerationTask):
     def end(self, tokenizer: Any) -> int | None:
         return None
 
-    def score(
+    def reference(self, split: str, asked: Exchange) -> str:
+        return asked.target
+
+    def verdicts(
         self, split: str, answers: Sequence[Sequence[str]], asked: Sequence[Exchange]
-    ) -> dict[str, float]:
-        """ROUGE-1, -2, -L and -Lsum in percent."""
-        return rouge([a[0].strip() for a in answers], [row.target for row in asked], split=self.sentences)
+    ) -> list[dict[str, Any]]:
+        """ROUGE-1, -2, -L and -Lsum of each summary in percent."""
+        texts, right = [a[0].strip() for a in answers], [row.target for row in asked]
+        return rouge_of_each(texts, right, split=self.sentences)
+
+    def metrics(self, verdicts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """Their means."""
+        return {name: sum(verdict[name] for verdict in verdicts) / len(verdicts) for name in TYPES}

@@ -55,6 +55,7 @@ class FineTuner(pl.LightningModule):
         self.names = list(evaluation)
         self.scoreboard = Scoreboard(self.metric_name(self.names[0], task.primary))
         self._predictions: list[dict[int, Any]] = [{} for _ in self.names]
+        self.generations = {}
         self.strict_loading = False
         self.train()  # transformers hands models out without dropout, and Lightning leaves that as it is
         self.register_buffer("bad_step", torch.tensor(-1), persistent=False)
@@ -64,6 +65,10 @@ class FineTuner(pl.LightningModule):
     """The first step whose loss was not finite, -1 for none: kept on the device, so that no step waits."""
     step_loss: Tensor
     """The loss of the optimizer step so far; whoever logs it sets it back to zero."""
+
+    generations: dict[str, Mapping[int, dict[str, Any]]]
+    """Of the latest evaluation, what is kept of each example whose answer is a text, by evaluation set; only
+    on the first process."""
 
     def head_names(self) -> list[str]:
         """The names in ``model`` of what is trained outside the adapters."""
@@ -126,10 +131,14 @@ class FineTuner(pl.LightningModule):
 
     def _scores(self, predictions: list[dict[int, Any]]) -> dict[str, float]:
         """Every metric of every evaluation set, by the name under which it is filed."""
-        scores = {
-            name: found.score(mine)
-            for (name, found), mine in zip(self.evaluation.items(), predictions, strict=True)
+        given: dict[str, Mapping[int, Any]] = dict(zip(self.names, predictions, strict=True))
+        self.generations = {
+            name: found.judge(given[name])
+            for name, found in self.evaluation.items()
+            if found.judge is not None
         }
+        given |= self.generations
+        scores = {name: found.score(given[name]) for name, found in self.evaluation.items()}
         named = {self.metric_name(name, k): v for name, metrics in scores.items() for k, v in metrics.items()}
         return named | self.task.overall(scores)
 
