@@ -1,26 +1,37 @@
-"""What the loggers hear of every few steps: loss and learning rate."""
+"""What the loggers hear of every few steps: loss, learning rate, and how large the gradients are."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
 
+from rankadapt.adapters import Adapters
 from rankadapt.control import Controller
 from rankadapt.training.steps import OptimizerStepCallback
 
 
 class StepMetrics(OptimizerStepCallback):
     """Logs ``train/loss`` (the whole optimizer step's, on this process) and ``train/lr``; ``train/penalty``
-    apart from the loss.
+    apart from the loss; ``grad/<parameter>`` for each kind of parameter of the adapters (``grad/A``, ...).
 
     Args:
-        every: optimizer steps between two entries. Only then is the device waited for.
-        controller: whose penalty to log, if it has one.
+        every: optimizer steps between two entries. Only then is anything computed, or the device waited for.
+        controller: whose penalty and adapters' gradients to log, if there is one.
     """
 
     def __init__(self, every: int, controller: Controller | None = None):
         self.every, self.controller = every, controller
+        self._gradients: dict[str, Tensor] = {}
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        if self.controller is not None and trainer.loggers and (trainer.global_step + 1) % self.every == 0:
+            self._gradients = gradient_norms(self.controller.adapters)
 
     def on_optimizer_step_end(self, trainer: pl.Trainer, pl_module: Any, batch_idx: int) -> None:
         step = trainer.global_step
@@ -29,6 +40,27 @@ class StepMetrics(OptimizerStepCallback):
             values = {"train/loss": float(pl_module.step_loss), "train/lr": rate}
             if self.controller is not None and self.controller.penalty_value is not None:
                 values["train/penalty"] = float(self.controller.penalty_value)
+            values |= {f"grad/{name}": float(norm) for name, norm in self._gradients.items()}
             for logger in trainer.loggers:
                 logger.log_metrics(values, step)
         pl_module.step_loss.zero_()
+
+
+@torch.no_grad()
+def gradient_norms(adapters: Adapters) -> dict[str, Tensor]:
+    """The L2 norm of the gradient of each kind of parameter (``A``, ``B``, ``e``, ...) over all modules: core
+    and factors apart (PE-DyRA section 3.2.1, Fig. 11). Scalars on the adapters' device, which is not waited
+    for; no entry for what receives no gradient.
+
+    The gradients are taken as they are. After :meth:`Controller.observe` they are whole, unscaled, not yet
+    clipped, and have the penalty's share in them.
+    """
+    kinds: dict[str, list[Tensor]] = {}
+    for layer in adapters.layers:
+        for name, parameter in (layer.slot_parameters() | layer.extra_parameters()).items():
+            if parameter.grad is not None:
+                kinds.setdefault(name, []).append(parameter.grad)
+    return {
+        name: torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        for name, gradients in kinds.items()
+    }
