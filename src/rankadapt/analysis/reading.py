@@ -36,6 +36,11 @@ def read_records(folders: Iterable[Path]) -> tuple[list[Record], list[Problem]]:
     return records, problems
 
 
+def read_record(folder: Path) -> Record | Problem:
+    """The record in ``folder``, or why there is none."""
+    return _read(folder / "results.json")
+
+
 def _read(file: Path) -> Record | Problem:
     try:
         content = json.loads(file.read_bytes())
