@@ -54,6 +54,23 @@ def test_a_signal_leaves_a_checkpoint_and_says_so(number: signal.Signals, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_before_training_says_so_too(number: signal.Signals, tmp_path: Path) -> None:
+    """In the evaluation before the first step, which is long enough to be met."""
+    command = start(tmp_path, *RUN, "evaluation.at_start=true", "task.eval_size=40000", "logger=tensorboard")
+    command.send(number, lambda: has(tmp_path, "tensorboard/hparams.yaml"))
+    code, output = command.wait()
+    assert code == 75, output
+    assert "resume=true" in output
+    assert "Traceback" not in output
+    record = results(tmp_path)
+    assert (record["status"], record["error"]) == ("interrupted", f"received {number.name}")
+    assert record["steps"]["taken"] == 0
+    assert not has(tmp_path, "checkpoints/last.ckpt")
+    assert not has(tmp_path, "adapter")
+
+
+@pytest.mark.slow
 def test_killed_after_a_checkpoint_and_resumed_ends_like_one_that_was_not(tmp_path: Path) -> None:
     """SIGKILL at any moment after the first checkpoint, while there is more to do."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +79,19 @@ def test_the_command_line_starts_its_own_processes_and_resumes(tmp_path: Path) -
     assert results["status"] == "completed"
     assert results["steps"]["taken"] == 12
     assert results["rank"]["total"]["final"] == results["rank"]["total"]["initial"]
+
+
+def test_a_signal_while_the_processes_begin(tmp_path: Path) -> None:
+    """They do not yet listen to it: it waits until they can leave a record."""
+    command = [sys.executable, "train.py", "method=lora", *SMALL, "trainer.devices=2", "trainer.strategy=ddp"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    process = subprocess.Popen([*command, f"paths.output={tmp_path}"], cwd=ROOT, env=environment)
+    end = time.monotonic() + 120
+    while not list(tmp_path.glob("lora/*/*/*/config.yaml")):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=120) == 75
+    (record,) = tmp_path.glob("lora/*/*/*/results.json")
+    found = json.loads(record.read_text())
+    assert (found["status"], found["error"]) == ("interrupted", "received SIGTERM")

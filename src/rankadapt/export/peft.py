@@ -40,14 +40,17 @@ def export_adapter(
     beside = directory.with_name(f".{directory.name}")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    factors = form.folded(model) if isinstance(form, Whole) else folded_factors(model)
-    if factors is None:
-        _write_trained(model, beside)
-    else:
-        _write_factors(factors, base, beside)
-        save_file(_head(model, set(head)), beside / "head.safetensors")
-    shutil.rmtree(directory, ignore_errors=True)
-    beside.rename(directory)
+    try:
+        factors = form.folded(model) if isinstance(form, Whole) else folded_factors(model)
+        if factors is None:
+            _write_trained(model, beside)
+        else:
+            _write_factors(factors, base, beside)
+            save_file(_head(model, set(head)), beside / "head.safetensors")
+        shutil.rmtree(directory, ignore_errors=True)
+        beside.rename(directory)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _write_factors(factors: dict[str, tuple[Tensor, Tensor]], base: str, directory: Path) -> None:

@@ -15,15 +15,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from rankadapt.errors import RankAdaptError
+from rankadapt.runs.directory import status
 from rankadapt.runs.dry_run import dry_run
 from rankadapt.runs.launch import launch, needs_launch
+from rankadapt.runs.records import write_json
 from rankadapt.runs.run import Results, run
 from rankadapt.runs.summary import print_summary
-from rankadapt.runs.sweep import EXIT_USER_ERROR, Ended
+from rankadapt.runs.sweep import EXIT_INTERRUPTED, EXIT_USER_ERROR, Ended
 from rankadapt.training.config import RunConfig
 from rankadapt.training.validation import parse
-
-EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: try again, with resume=true
 
 
 class ProcessFailed(Exception):
@@ -68,8 +68,17 @@ def start(cfg: DictConfig, directory: Path) -> Results | None:
 def _in_processes(config: RunConfig, directory: Path, resolved: dict[str, Any]) -> Results:
     code = launch(config, directory, resolved)
     if code not in (0, EXIT_INTERRUPTED):
-        raise ProcessFailed(code)
+        failure = ProcessFailed(code)
+        _record_failure(directory / "results.json", failure)
+        raise failure
     return cast(Results, json.loads((directory / "results.json").read_text()))
+
+
+def _record_failure(path: Path, failure: ProcessFailed) -> None:
+    """Process 0, if it was ended because another one had failed, says that it was interrupted."""
+    if status(path.parent) == "interrupted":
+        record = json.loads(path.read_text())
+        write_json(path, record | {"status": "failed", "error": str(failure)})
 
 
 def guarded(work: Callable[[], Results | None], every_error: bool = False) -> tuple[Results | None, Ended]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import time
 import warnings
@@ -25,12 +26,13 @@ from rankadapt.runs.records import (
     write_trace,
 )
 from rankadapt.runs.session import Session, build_session
-from rankadapt.runs.trainer import Host, build_host, finish_loggers
+from rankadapt.runs.trainer import Host, build_host, finish_loggers, seconds
 from rankadapt.training.checkpoint import check_identity, read_checkpoint
 from rankadapt.training.clock import peak_memory, reset_peak_memory
 from rankadapt.training.config import RunConfig
+from rankadapt.training.files import replacing
 from rankadapt.training.metrics_file import MetricsFile
-from rankadapt.training.stopping import Interrupted
+from rankadapt.training.stopping import Interrupted, StopRequests
 
 Results = dict[str, Any]
 
@@ -60,41 +62,58 @@ def run(config: RunConfig, directory: Path, resolved: Mapping[str, Any]) -> Resu
         "task": config.task.name,
     }
     record |= {"model": config.model.name, "seed": config.seed, "config": resolved, "error": None}
-    started = time.time()
-    writes = True
-    try:
-        session = build_session(config)
-        writes = session.share.rank == 0
-        record["status"] = _train(session, directory, record, config.resume)
-    except BaseException as error:
-        record["error"] = str(error) if isinstance(error, RankAdaptError) else repr(error)
-        raise
-    finally:
-        record["finished"] = {"unix": round(time.time()), "wall_seconds": round(time.time() - started, 1)}
-        if writes:
-            write_json(directory / "results.json", record)
+    started, writes = time.time(), True
+    with StopRequests(seconds(config.trainer.max_time)) as stop:
+        try:
+            with stop.at_once():
+                session = build_session(config)
+                writes = session.share.rank == 0
+                record["status"] = _train(session, directory, record, stop)
+        except BaseException as error:
+            if isinstance(error, Interrupted) or _left_alone(error, stop):
+                record["status"], record["error"] = "interrupted", stop.reason or str(error)
+            else:
+                record["error"] = str(error) if isinstance(error, RankAdaptError) else repr(error)
+                raise
+        finally:
+            ended = time.time()
+            record["finished"] = {"unix": round(ended), "wall_seconds": round(ended - started, 1)}
+            if writes:
+                write_json(directory / "results.json", record)
     return record
 
 
-def _train(session: Session, directory: Path, record: Results, resume: bool) -> str:
-    """Fit, evaluate, write; returns the status."""
-    host = build_host(session, directory)
+def _left_alone(error: BaseException, stop: StopRequests) -> bool:
+    """Whether this process failed because another one, with which it was to exchange something, has stopped
+    on a signal that came to both."""
+    return isinstance(error, RuntimeError) and stop.reason is not None and "WORLD_SIZE" in os.environ
+
+
+def _train(session: Session, directory: Path, record: Results, stop: StopRequests) -> str:
+    """Fit, evaluate, write; returns the status.
+
+    Raises:
+        Interrupted: by a signal outside of training: there may be no checkpoint of this session.
+    """
+    stop.check()
+    host, writes = build_host(session, directory, stop=stop), session.share.rank == 0
     last = directory / "checkpoints/last.ckpt"
-    checkpoint = _checkpoint(session, host, last) if resume and last.exists() else None
-    status = "failed"
+    checkpoint = _checkpoint(session, host, last) if session.config.resume and last.exists() else None
+    completed = False
     try:
         if checkpoint is None and session.config.evaluation.at_start:
             host.trainer.validate(session.module, session.evaluation, verbose=False)
-        during = session.evaluation if session.config.evaluation.every_n_steps else None
-        host.trainer.fit(session.module, session.train, during, ckpt_path=checkpoint, weights_only=True)
-        _evaluate_at_end(session, host, directory / "checkpoints")
-        status = "completed"
-    except Interrupted as reason:
-        status, record["error"] = "interrupted", str(reason)
+        record["error"] = _fit(session, host, checkpoint, stop)
+        if record["error"] is None:
+            _evaluate_at_end(session, host, directory / "checkpoints")
+            stop.check()
+            completed = True
     finally:
-        plot = _write(session, host, directory, record) if session.share.rank == 0 else None
-        finish_loggers(host.loggers, plot, status == "completed")
-    if session.share.rank == 0:
+        with stop.held():
+            loaded = checkpoint is None or host.trainer.global_step  # else an earlier session's say more
+            plot = _write(session, host, directory, record) if writes and loaded else None
+            finish_loggers(host.loggers, plot, completed)
+    if writes:
         export_adapter(
             session.module.model,
             session.config.model.source,
@@ -102,15 +121,28 @@ def _train(session: Session, directory: Path, record: Results, resume: bool) -> 
             session.config.form,
             session.module.head_names(),
         )
-    return status
+    return "completed" if completed else "interrupted"
+
+
+def _fit(session: Session, host: Host, checkpoint: Path | None, stop: StopRequests) -> str | None:
+    """Train; returns why it was stopped, with a checkpoint, or None if it came to its end."""
+    during = session.evaluation if session.config.evaluation.every_n_steps else None
+    try:
+        host.trainer.fit(session.module, session.train, during, ckpt_path=checkpoint, weights_only=True)
+    except Interrupted as reason:
+        if not stop.trained:
+            raise
+        return str(reason)
+    return None
 
 
 def _checkpoint(session: Session, host: Host, path: Path) -> Path:
     checkpoint = read_checkpoint(path)
     check_identity(checkpoint, session.identity(), path)
+    step, entries = checkpoint["global_step"], checkpoint["scoreboard"]
     for logger in host.loggers:
         if isinstance(logger, MetricsFile):
-            logger.resume_from(checkpoint["global_step"])
+            logger.resume_from(step, evaluated=any(entry["step"] == step for entry in entries))
     return path
 
 
@@ -119,7 +151,8 @@ def _evaluate_at_end(session: Session, host: Host, checkpoints: Path) -> None:
     if board.last is None or board.last["step"] != steps:
         host.trainer.validate(session.module, session.evaluation, verbose=False)
         if session.config.checkpoint.best and board.best is board.last and session.share.rank == 0:
-            shutil.copy(checkpoints / "last.ckpt", checkpoints / "best.ckpt")
+            with replacing(checkpoints / "best.ckpt") as beside:
+                shutil.copy(checkpoints / "last.ckpt", beside)
 
 
 def _write(session: Session, host: Host, directory: Path, record: Results) -> Path | None:

@@ -19,6 +19,8 @@ from rankadapt.runs.directory import refuse_unwritable
 
 EXIT_JOBS_FAILED = 1
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 75
+"""EX_TEMPFAIL: try again, with ``resume=true``."""
 
 
 @dataclass(frozen=True)

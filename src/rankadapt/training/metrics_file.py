@@ -34,12 +34,19 @@ class MetricsFile(Logger):
         return 0
 
     @rank_zero_only
-    def resume_from(self, step: int) -> None:
-        """Keep only the rows up to ``step`` of an earlier part of the run."""
+    def resume_from(self, step: int, evaluated: bool = True) -> None:
+        """Keep only the rows up to ``step`` of an earlier part of the run; of an evaluation at that step only
+        if the checkpoint has it (``evaluated``): else it is made again."""
         if not self.path.exists():
             return
+
+        def stays(row: list[str]) -> bool:
+            if not row[0].isdigit() or int(row[0]) < step:
+                return True
+            return int(row[0]) == step and (evaluated or not row[1].startswith("eval/"))
+
         with self.path.open(newline="") as file:
-            kept = [row for row in csv.reader(file) if not row[0].isdigit() or int(row[0]) <= step]
+            kept = [row for row in csv.reader(file) if stays(row)]
         with replacing(self.path) as beside, beside.open("w", newline="") as file:
             csv.writer(file).writerows(kept)
 
