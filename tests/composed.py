@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -40,6 +41,14 @@ SMALL = [
 ]
 """Twelve steps on a tiny BERT: a second."""
 
+DIGITS = [
+    "task=images/digits",
+    "task.max_train_examples=120",
+    "task.max_eval_examples=40",
+    *(o for o in SMALL if o.partition("=")[0] not in ("model", "task", "task.train_size", "task.eval_size")),
+]
+"""The same on the digits, for a tiny ViT."""
+
 RANK_EVENTS = ["schedule.t_i=2", "schedule.delta_t=2", "schedule.t_f=2"]
 """Events after steps 4, 6, 8 and 10, for methods that move ranks."""
 FEW = {"k": 3, "top_h": 5}
@@ -60,13 +69,13 @@ def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
     return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
 
-def small(method: str, *overrides: str) -> RunConfig:
-    """A run of a second with ``method``, with rank events if it moves ranks.
+def small(method: str, *overrides: str, on: Sequence[str] = SMALL) -> RunConfig:
+    """A run of a second with ``method``, with rank events if it moves ranks; :data:`SMALL` or ``on``.
 
     Hydra takes a quarter of a second to compose, so it only composes the groups; values are set afterwards.
     """
     groups = [o for o in overrides if "." not in o.partition("=")[0] or o[0] in "+~"]
-    cfg = composed(f"method={method}", *SMALL, *groups)
+    cfg = composed(f"method={method}", *on, *groups)
     values = [o for o in overrides if o not in groups]
     policy = cfg["policy"]
     if _located("policy", policy["_target_"], Policy, []).moves_ranks:
@@ -84,8 +93,15 @@ def small(method: str, *overrides: str) -> RunConfig:
 
 
 def run_small(directory: Path, method: str, *overrides: str, drawn: bool = False) -> dict[str, Any]:
-    """Run :func:`small` in ``directory``. Unless it is to be ``drawn``, its plot is one black pixel: drawing
+    """Run :func:`small` in ``directory``."""
+    return run_undrawn(small(method, *overrides), directory, list(overrides), drawn)
+
+
+def run_undrawn(
+    config: RunConfig, directory: Path, overrides: Sequence[str] = (), drawn: bool = False
+) -> dict[str, Any]:
+    """Run ``config`` in ``directory``. Unless it is to be ``drawn``, its plot is one black pixel: drawing
     takes as long as all the rest."""
     draw = plot_ranks if drawn else (lambda frame, path, title: Image.new("L", (1, 1)).save(path))
     with mock.patch("rankadapt.runs.run.plot_ranks", draw):
-        return run(small(method, *overrides), directory, {"overrides": list(overrides)})
+        return run(config, directory, {"overrides": list(overrides)})

@@ -26,15 +26,6 @@ from tests.contract.test_methods import trained
 DOCUMENT = (ROOT / "docs/combinations.md").read_text()
 COMPANY = {"bea_ahead": ["policy=incremental"]}
 """What a form cannot do without."""
-TINY_ROBERTA = [
-    "model.name=tiny_roberta",
-    "model.architecture=roberta",
-    "model.config.model_type=roberta",
-    "+model.config.pad_token_id=0",
-    "model.targets=[roberta.encoder.layer.*.dense]",
-    "model.trainable=null",
-]
-"""On top of ``model=tiny_bert``."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +138,8 @@ def test_what_is_refused_is_refused_when_the_config_is_composed(cell: Cell) -> N
 
 @pytest.mark.parametrize("method", ["hebira", "houlsby", "pfeiffer", "prefix"])
 def test_methods_on_roberta(method: str) -> None:
-    """The other architectures of text: tests/contract/test_methods.py."""
-    made = build_session(small(method, *TINY_ROBERTA))
+    """The other methods: test_architectures.py; the other architectures of text: test_methods.py."""
+    made = build_session(small(method, "model=tiny_roberta"))
     assert torch.tensor(trained(made, 12)).isfinite().all()
 
 

@@ -36,6 +36,7 @@ XSUM = [
     {"document": " ".join(WORDS[i % 7 :]) + ".", "summary": f"{WORDS[i % 7]} is first.", "id": str(i)}
     for i in range(16)
 ]
+CNN = [{"article": row["document"], "highlights": row["summary"], "id": row["id"]} for row in XSUM]
 BOOLQ = [
     {
         "instruction": f"Is {WORDS[i % 10]} a number?",
@@ -59,6 +60,7 @@ MBPP = [
 FAMILIES: dict[str, tuple[str, str, list[dict[str, Any]], str, str]] = {
     "math/gsm8k": ("openai/gsm8k", "main", GSM8K, "tiny_llama", "accuracy"),
     "summarization/xsum": ("EdinburghNLP/xsum", "default", XSUM, "tiny_bart", "rouge2"),
+    "summarization/cnn_dailymail": ("abisee/cnn_dailymail", "3.0.0", CNN, "tiny_t5", "rouge2"),
     "commonsense/boolq": ("llm-adapters/commonsense", "boolq", BOOLQ, "tiny_llama", "accuracy"),
     "code/mbpp": ("google-research-datasets/mbpp", "full", MBPP, "tiny_llama", "parses"),
 }
@@ -69,6 +71,7 @@ LINE = {"step", "example", "row", "prompt", "generated", "reference", "verdict"}
 SCORES: dict[str, tuple[Callable[[dict[str, Any]], float], str]] = {
     "math/gsm8k": (lambda line: 100 * line["verdict"]["right"], "accuracy"),
     "summarization/xsum": (lambda line: line["verdict"]["rouge2"], "rouge2"),
+    "summarization/cnn_dailymail": (lambda line: line["verdict"]["rouge2"], "rouge2"),
     "commonsense/boolq": (lambda line: 100 * line["verdict"]["right"], "accuracy"),
     "code/mbpp": (lambda line: 100 * line["verdict"]["parses"][0], "parses"),
 }

@@ -121,12 +121,12 @@ def test_twelve_steps_lower_the_loss(method: str, model: str) -> None:
     std = ["form.std=0.2"] if hasattr(small(method).form, "std") else []
     lr = LEARNS_AT.get(method, 0.02)
     made = session(method, model, "task.train_size=8", f"optimizer.lr={lr}", "optimizer.decay=constant", *std)
-    _freeze_the_head(made)
+    freeze_the_head(made)
     losses = trained(made, 12)
     assert min(losses[-3:]) < losses[0] - 0.001
 
 
-def _freeze_the_head(made: Session) -> None:
+def freeze_the_head(made: Session) -> None:
     for module in made.module.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
