@@ -71,3 +71,9 @@ class EvaluationError(RankAdaptError):
     """What was to be evaluated cannot be, here."""
 
     title = "The evaluation cannot be made"
+
+
+class BusyError(RankAdaptError):
+    """Another process is at it."""
+
+    title = "This run is taken"

@@ -14,14 +14,15 @@ BCA_FROM = 10
 
 @dataclass(frozen=True)
 class Comparison:
-    """``a - b`` over the seeds both have; (mean, sd) of each, in the metric's unit. ``interval`` and ``p``
-    are None with fewer than two pairs. With few pairs a bootstrap interval is too narrow: hence
-    :func:`verdict` asks the test too."""
+    """``a - b`` over the seeds both have; (mean, sd) of each, in the metric's unit, and the ``sd`` of the
+    differences. ``interval``, ``sd`` and ``p`` are None with fewer than two pairs. With few pairs a bootstrap
+    interval is too narrow: hence :func:`verdict` asks the test too."""
 
     seeds: tuple[int, ...]
     a: tuple[float, float]
     b: tuple[float, float]
     difference: float
+    sd: float | None
     interval: tuple[float, float] | None
     p: float | None
     test: str
@@ -35,9 +36,9 @@ def compare(a: Mapping[int, float], b: Mapping[int, float], *, level: float = 0.
         raise ValueError("a comparison needs finite figures and at least one seed that both have")
     change = left - right
     p, test = _test(change)
-    return Comparison(
-        seeds, _spread(left), _spread(right), float(change.mean()), _interval(change, level), p, test
-    )
+    sd = float(change.std(ddof=1)) if len(change) > 1 else None
+    interval = _interval(change, level)
+    return Comparison(seeds, _spread(left), _spread(right), float(change.mean()), sd, interval, p, test)
 
 
 def holm(p: Sequence[float]) -> list[float]:

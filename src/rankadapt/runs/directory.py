@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
-from rankadapt.errors import ConfigError, Problem
+from rankadapt.errors import BusyError, ConfigError, Problem
+
+LOCK = ".lock"
 
 
 def run_dir(
@@ -24,12 +29,49 @@ def run_dir(
         ConfigError: nothing can be written below ``output``. Hydra makes the directory before the run can.
     """
     refuse_unwritable(Path(output).absolute())
-    digest = hashlib.sha256(overrides.encode()).hexdigest()[:6]
-    family = Path(output).absolute() / method / task.replace("/", "-") / f"{model}-seed{seed}-{digest}"
+    family = Path(output).absolute() / method / filed(task) / f"{model}-seed{seed}-{digest(overrides)}"
     if resume and (earlier := latest(family)):
         return str(earlier)
     name = datetime.now().strftime("%Y%m%d-%H%M%S") + ("-dry" if dry_run else "")
     return str(_free(family / name))
+
+
+def digest(overrides: str) -> str:
+    """What tells commands apart: of their overrides, sorted, with commas between them."""
+    return hashlib.sha256(overrides.encode()).hexdigest()[:6]
+
+
+def filed(task: str) -> str:
+    """A task's name as that of a folder."""
+    return task.replace("/", "-")
+
+
+@contextmanager
+def only_one(family: Path) -> Iterator[None]:
+    """Hold the runs of one command, so that two processes do not go on with the same one. The operating system
+    gives the hold back when a process dies.
+
+    Raises:
+        BusyError: another process holds them.
+    """
+    family.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(family / LOCK, blocking=False):
+            yield
+    except Timeout:
+        remedy = "wait for it, or leave resume=true away to start a run of its own"
+        raise BusyError(Problem(str(family), None, "another process is running this command", remedy)) from None
+
+
+def in_use(family: Path) -> bool:
+    """Whether a process holds the runs of this command."""
+    if not (family / LOCK).exists():
+        return False
+    try:
+        with FileLock(family / LOCK, blocking=False):
+            return False
+    except Timeout:
+        return True
 
 
 def latest(family: Path) -> Path | None:

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,8 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from rankadapt.errors import RankAdaptError
-from rankadapt.runs.directory import status
+from rankadapt.errors import ConfigError, Problem, RankAdaptError
+from rankadapt.runs.directory import only_one, status
 from rankadapt.runs.dry_run import dry_run
 from rankadapt.runs.launch import launch, needs_launch
 from rankadapt.runs.records import write_json
@@ -50,19 +51,29 @@ def main(cfg: DictConfig) -> Ended:
 
 def start(cfg: DictConfig, directory: Path) -> Results | None:
     """Check ``cfg`` and run it, in as many processes as it asks for; None after a dry run."""
+    _refuse_experiment(cfg)
     config = parse(cfg)
     resolved = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     if config.dry_run:
         dry_run(config, directory)
         return None
-    results = (
-        _in_processes(config, directory, resolved)
-        if needs_launch(config)
-        else run(config, directory, resolved)
-    )
-    if int(os.environ.get("RANK", 0)) == 0:
+    leads = int(os.environ.get("RANK", 0)) == 0
+    with only_one(directory.parent) if config.resume and leads else nullcontext():
+        results = (
+            _in_processes(config, directory, resolved)
+            if needs_launch(config)
+            else run(config, directory, resolved)
+        )
+    if leads:
         print_summary(results, directory)
     return results
+
+
+def _refuse_experiment(cfg: DictConfig) -> None:
+    name = HydraConfig.get().runtime.choices.get("experiment")
+    if name is not None:
+        remedy = f"python train.py -m experiment={name} (or scripts/reproduce.py)"
+        raise ConfigError(Problem("experiment", name, "is many runs, this command would be one", remedy))
 
 
 def _in_processes(config: RunConfig, directory: Path, resolved: dict[str, Any]) -> Results:

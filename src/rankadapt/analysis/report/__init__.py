@@ -1,0 +1,1 @@
+"""Reports: what runs show, as text and as a page, with the same content."""
