@@ -47,6 +47,8 @@ class Experiment:
         grid: override key -> values; every arm is run with each, and its best is reported (equal tuning).
         tuning_seeds: of the runs that choose among the grid.
         claims: what a study tests.
+        despite: kind of difference (``analysis.report.comparable.KINDS``) -> why its arms are compared in
+            spite of it.
         figure: the plot that its report draws; None for none.
         notes: what to know when reading its figures.
     """
@@ -64,6 +66,7 @@ class Experiment:
     grid: dict[str, list[Any]] = field(default_factory=dict)
     tuning_seeds: tuple[int, ...] = ()
     claims: tuple[Claim, ...] = ()
+    despite: dict[str, str] = field(default_factory=dict)
     figure: str | None = None
     notes: str = ""
 
@@ -75,7 +78,7 @@ class Experiment:
 
 KEYS = {
     "published", "like", "common", "models", "methods", "variants", "tasks", "seeds", "leave_out", "grid",
-    "tuning_seeds", "claims", "figure", "notes",
+    "tuning_seeds", "claims", "despite", "figure", "notes",
 }  # fmt: skip
 
 
