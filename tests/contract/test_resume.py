@@ -85,6 +85,27 @@ def test_with_accumulation_and_over_the_end_of_an_epoch(
     same(end_of(tmp_path / "parts"), end_of(tmp_path / "whole"))
 
 
+def test_in_the_middle_of_a_restarted_warm_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Directions born after step 4 warm up in steps 5 to 7."""
+    options = ["optimizer.warmup_steps=3", "control.restart_warmup=true", "trainer.log_every_n_steps=1"]
+    run_small(tmp_path / "whole", "hebira", *options)
+    with monkeypatch.context() as patched:
+        stop_after(patched, 5)
+        run_small(tmp_path / "parts", "hebira", *options)
+    kept = read_checkpoint(tmp_path / "parts/checkpoints/last.ckpt")["callbacks"]
+    (rates,) = (state["rates"] for state in kept.values() if "rates" in state)
+    assert set(rates["lived"].unique().tolist()) == {0, 4}
+    run_small(tmp_path / "parts", "hebira", *options, "resume=true")
+    same(end_of(tmp_path / "parts"), end_of(tmp_path / "whole"))
+    run_small(tmp_path / "plain", "hebira", *options, "control.restart_warmup=false")
+    assert not torch.equal(*(_first(tmp_path / name) for name in ("whole", "plain")))
+
+
+def _first(directory: Path) -> torch.Tensor:
+    state = read_checkpoint(directory / "checkpoints/last.ckpt")["state_dict"]
+    return next(value for name, value in state.items() if name.endswith(".A"))
+
+
 def test_what_is_complete_is_not_run_again(tmp_path: Path) -> None:
     first = run_small(tmp_path, "lora")
     written = (tmp_path / "results.json").stat().st_mtime_ns

@@ -22,6 +22,7 @@ from rankadapt.adapters.penalty import Penalty
 from rankadapt.adapters.reading import Adapters, Reading
 from rankadapt.boards import Change, Event, Limits
 from rankadapt.control.options import ControlOptions
+from rankadapt.control.rates import RestartedRates
 from rankadapt.control.refusals import refuse_broken_limits, refuse_nonfinite, refuse_overfull
 from rankadapt.control.schedule import Schedule, Timetable
 from rankadapt.control.trace import Trace
@@ -61,7 +62,9 @@ class Controller:
         self.budget = self.options.budget or self._spent()
         self.trace = Trace(adapters.names)
         self.timetable: Timetable | None = None
-        self.taken = 0
+        restarted = self.options.restarted if self.moves else None
+        self.rates = None if restarted is None else RestartedRates(adapters, restarted)
+        self.taken = self.total = 0
         self._skipped = False
         self._watch(True)
 
@@ -86,6 +89,7 @@ class Controller:
         Raises:
             ConfigError: it would never fire, or a module is above its maximum rank already.
         """
+        self.total = total_steps
         if self.schedule is not None:
             refuse_overfull(self.adapters, self.limits)
             self.timetable = self.schedule.over(total_steps, self.policy.closes)
@@ -101,6 +105,8 @@ class Controller:
         if self.penalty is not None:
             self.penalty_value = self.penalty.add_gradients(self.adapters)
         self._score("before_step", self.taken + 1)
+        if self.rates is not None:
+            self.rates.before_step()
 
     def skip(self) -> None:
         """Forget a step that the optimizer will not take (its gradients overflowed in fp16)."""
@@ -118,6 +124,8 @@ class Controller:
         """
         self.taken = step
         if not self._skipped:
+            if self.rates is not None:
+                self.rates.after_step(step, self.total)
             self._score("after_step", step)
         change = None
         if self.timetable is not None:
@@ -139,6 +147,7 @@ class Controller:
             "taken": self.taken,
             "scorer": scorer,
             "policy": self.policy.state_dict(),
+            "rates": None if self.rates is None else self.rates.state_dict(),
             "trace": self.trace.state_dict(),
         }
 
@@ -148,6 +157,8 @@ class Controller:
         if self.scorer is not None:
             self.scorer.load_state_dict(self._placed(state["scorer"]))
         self.policy.load_state_dict(self._placed(state["policy"]))
+        if self.rates is not None:
+            self.rates.load_state_dict(self._placed(state["rates"]))
         self.trace.load_state_dict(state["trace"])
         self._set_window()
 
@@ -169,7 +180,10 @@ class Controller:
         change = self.policy(scores, live, limits, self._event(step))
         refuse_broken_limits(type(self.policy).__name__, change, live, limits)
         seed = self.options.seed * 1_000_003 + step
-        self.scorer.move(slots.apply(self.adapters, change, optimizer, self.options.optimizer_reset, seed))
+        moves = slots.apply(self.adapters, change, optimizer, self.options.optimizer_reset, seed)
+        self.scorer.move(moves)
+        if self.rates is not None:
+            self.rates.move(moves, step)
         done = step == self.timetable.last or self._spent() >= self.budget
         if self.adapters.reserves and done:  # nothing is left to train ahead for
             slots.drop_reserves(self.adapters, optimizer)

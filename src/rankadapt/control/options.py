@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt
 
 from rankadapt.adapters.slots import OptimizerReset
+from rankadapt.control.rates import Rates
 
 
 @dataclass(kw_only=True)
@@ -23,6 +24,8 @@ class ControlOptions:
         budget: what the run is to end with, in ``unit``; None for what it starts with.
         unit: what the budget counts: ``directions``, or ``parameters``, where a direction of a 768 x 3072
             module costs more than one of a 768 x 768 module.
+        restarted: the course of the run's learning rate, through which every new direction is to go from its
+            own beginning, warm-up included (IncreLoRA); None to let it share in the run's.
     """
 
     min_rank: Annotated[int, Ge(0)] = 1
@@ -32,3 +35,4 @@ class ControlOptions:
     seed: int = 0
     budget: Annotated[int, Gt(0)] | None = None
     unit: Literal["directions", "parameters"] = "directions"
+    restarted: Rates | None = None

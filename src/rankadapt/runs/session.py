@@ -22,6 +22,7 @@ from rankadapt.tasks.examples import TaskData
 from rankadapt.training.config import RunConfig
 from rankadapt.training.loader import EvalLoader, Share, TrainLoader
 from rankadapt.training.module import FineTuner
+from rankadapt.training.optim import rates
 
 
 @dataclass
@@ -111,7 +112,7 @@ def build_session(config: RunConfig) -> Session:
         ranks=ranks,
         module=module,
         adapters=adapters,
-        controller=_controller(config, adapters),
+        controller=_controller(config, adapters, horizon.steps),
         train=TrainLoader(data.train, collate, config.task.batch_size, horizon.steps, share, config.seed),
         evaluation=[
             EvalLoader(found.examples, collate, config.task.eval_batch_size, share)
@@ -122,7 +123,7 @@ def build_session(config: RunConfig) -> Session:
     )
 
 
-def _controller(config: RunConfig, adapters: Adapters) -> Controller:
+def _controller(config: RunConfig, adapters: Adapters, steps: int) -> Controller:
     budget, unit = config.budget, config.budget.unit
     costs = adapters.parameter_costs() if unit == "parameters" else [1] * len(adapters)
     options = ControlOptions(
@@ -133,6 +134,7 @@ def _controller(config: RunConfig, adapters: Adapters) -> Controller:
         seed=config.seed,
         budget=budget.rank * sum(costs) or None,
         unit=unit,
+        restarted=rates(config.optimizer, steps) if config.control.restart_warmup else None,
     )
     return Controller(adapters, config.policy, config.scorer, config.schedule, options, config.penalty)
 

@@ -79,10 +79,12 @@ class BudgetConfig:
 @dataclass(kw_only=True)
 class ControlConfig:
     """How rank changes are carried out; see :class:`rankadapt.control.ControlOptions`, which has the bounds
-    of ``budget`` and the run's seed besides."""
+    of ``budget`` and the run's seed besides. ``restart_warmup``: a new direction goes through the learning
+    rate's course from its own beginning, warm-up included."""
 
     optimizer_reset: OptimizerReset = "changed"
     count_padding: bool = True
+    restart_warmup: bool = False
 
 
 @dataclass(kw_only=True)

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from rankadapt.adapters import adapted_layers
+from rankadapt.control import Rates
 from rankadapt.training.config import OptimizerConfig
 
 DECAYS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
@@ -41,10 +42,14 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, head: Iterable[nn
 
 def build_lr_schedule(optimizer: torch.optim.Optimizer, config: OptimizerConfig, steps: int) -> LRScheduler:
     """Linear warm-up, then ``config.decay`` to the end of ``steps`` optimizer steps."""
-    warmup = config.warmup_steps
-    if warmup is None:
-        warmup = round(config.warmup_ratio * steps)
+    warmup = rates(config, steps).warmup
     return get_scheduler(DECAYS[config.decay], optimizer, num_warmup_steps=warmup, num_training_steps=steps)
+
+
+def rates(config: OptimizerConfig, steps: int) -> Rates:
+    """The same schedule as a function, for what begins later than the run."""
+    warmup = round(config.warmup_ratio * steps) if config.warmup_steps is None else config.warmup_steps
+    return Rates(warmup=warmup, decay=config.decay)
 
 
 def _is_norm(module: nn.Module) -> bool:
