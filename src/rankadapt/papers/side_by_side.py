@@ -1,0 +1,229 @@
+"""Our results beside the published ones, and what a study's claims came to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+
+from rankadapt.analysis.reading import Record
+from rankadapt.analysis.report.arms import Arm, Trial
+from rankadapt.analysis.report.comparable import differences
+from rankadapt.analysis.report.document import Command, Document, Grid, Heading, Items, Paragraph
+from rankadapt.analysis.report.overview import spread
+from rankadapt.analysis.statistics import compare, holm, verdict
+from rankadapt.papers.cells import Planned, Run, left_out
+from rankadapt.papers.experiments import Claim, Experiment
+from rankadapt.papers.progress import Progress, all_runs, progress, reported
+from rankadapt.papers.published import tables
+
+CELL_COLUMNS = ("model", "arm", "rank", "task", "metric", "published", "ours", "seeds", "difference", "command")
+
+
+@dataclass
+class Found:
+    """An experiment and what its runs left: ``planned`` cells, the ``final`` ones among them (of tuned arms),
+    the ``seeds`` to report, which ``stage`` counts (``best`` or ``last``), and the progress of every run."""
+
+    experiment: Experiment
+    planned: list[Planned]
+    final: list[Planned]
+    seeds: tuple[int, ...]
+    stage: str
+    runs: dict[Run, Progress] = field(default_factory=dict)
+
+    def values(self, cell: Planned, seeds: Sequence[int] | None = None) -> dict[int, float]:
+        """Seed -> the cell's figure, for the runs that are complete."""
+        found = {}
+        for seed in seeds or self.seeds:
+            state = self.runs.get(Run(cell.overrides, seed))
+            value = cell.figure.read(state.record, self.stage) if state and state.record else None
+            if value is not None:
+                found[seed] = value
+        return found
+
+
+def find(
+    experiment: Experiment,
+    planned: list[Planned],
+    output: Path,
+    seeds: Sequence[int] | None = None,
+    stage: str = "best",
+) -> Found:
+    """Look for every run of ``experiment`` below ``output``."""
+    final = reported(experiment, planned, output)
+    found = Found(experiment, planned, final, tuple(seeds or experiment.seeds), stage)
+    for run in all_runs(experiment, planned, output, seeds):
+        found.runs[run] = progress(output, run)
+    return found
+
+
+def document(found: Found, extra: Sequence[str] = (), despite: Sequence[str] = ()) -> Document:
+    """The report on one experiment.
+
+    Args:
+        extra: overrides that were given for all runs; they are part of the commands.
+        despite: kinds of difference in spite of which arms are compared, besides those of the experiment.
+    """
+    experiment = found.experiment
+    command = " ".join(["python scripts/reproduce.py run", experiment.name, *extra])
+    made = Document([Heading(experiment.title, 1), Paragraph(f"Source: {experiment.source}."), Command(command)])
+    made.add(Paragraph(_state(found)))
+    if experiment.notes:
+        made.add(Paragraph(experiment.notes))
+    made.add(_table(found))
+    if experiment.claims:
+        made.add(Heading("Claims"), Items(list(claims(found, despite))))
+    made.add(Heading("Every figure"), _cells(found))
+    if excuses := left_out(experiment):
+        made.add(Heading("Given by no run"), Items([f"{name}: {why}" for name, why in excuses.items()]))
+    if troubles := list(_troubles(found)):
+        made.add(Heading("Runs that did not end well"), Items(troubles))
+    return made
+
+
+def _state(found: Found) -> str:
+    states = [state.state for state in found.runs.values()]
+    counts = {state: states.count(state) for state in dict.fromkeys(states)}
+    told = ", ".join(f"{n} {state}" for state, n in counts.items())
+    waiting = len({c.arm + c.task for c in found.planned}) - len({c.arm + c.task for c in found.final})
+    tuned = f"; {waiting} arms wait for their tuning" if waiting else ""
+    return f"{len(states)} runs: {told}{tuned}. Figures are those of the {found.stage} step, mean ± sd over seeds (n)."
+
+
+def _row_of(cell: Planned) -> tuple[str, ...]:
+    return (cell.model, cell.arm, "" if cell.rank is None else str(cell.rank))
+
+
+def _table(found: Found) -> Grid:
+    """One row per arm, one column per task and metric: ``published -> ours``."""
+    columns = list(dict.fromkeys((c.task, c.metric) for c in found.planned))
+    rows: dict[tuple[str, ...], dict[tuple[str, str], str]] = {}
+    for cell in found.planned:
+        rows.setdefault(_row_of(cell), {})
+    for cell in found.final:
+        ours = found.values(cell)
+        text = f"{spread(ours.values())} ({len(ours)})" if ours else "-"
+        printed = "" if cell.published is None else f"{cell.published:g} -> "
+        rows[_row_of(cell)][cell.task, cell.metric] = printed + text
+    names = [f"{task} {metric}" for task, metric in columns]
+    average = _averages(found)
+    lines = []
+    for row, given in rows.items():
+        line = [*row, *(given.get(column, "waits for its tuning") for column in columns)]
+        lines.append([*line, average.get(row, "")] if average else line)
+    heads = ["model", "arm", "rank", *names, *(["average"] if average else [])]
+    keep = [i for i, name in enumerate(heads) if i > 2 or name == "arm" or any(line[i] for line in lines)]
+    caption = "published -> ours" if found.experiment.published else "ours"
+    return Grid(caption, [heads[i] for i in keep], [[line[i] for i in keep] for line in lines])
+
+
+def _averages(found: Found) -> dict[tuple[str, ...], str]:
+    """Row -> the printed average beside ours, which there is once every figure of the row is there."""
+    if not found.experiment.published:
+        return {}
+    printed = [c for c in tables()[found.experiment.published].cells if c.is_average]
+    averages = {}
+    for cell in printed:
+        arm = ", ".join(part for part in (cell.method, cell.variant) if part)
+        row = (cell.model, arm, "" if cell.rank is None else str(cell.rank))
+        values = [list(found.values(c).values()) for c in found.final if _row_of(c) == row]
+        ours = f"{mean(mean(v) for v in values):.4g}" if values and all(values) else "-"
+        averages[row] = f"{cell.number:g} -> {ours}"
+    return averages
+
+
+def _cells(found: Found) -> Grid:
+    rows = []
+    for cell in found.final:
+        ours = found.values(cell)
+        told = cell.published is not None and ours
+        seeds = ",".join(map(str, sorted(ours)))
+        rows.append(
+            [
+                *_row_of(cell),
+                cell.task,
+                cell.metric,
+                "" if cell.published is None else f"{cell.published:g}",
+                spread(ours.values()),
+                f"{len(ours)}: {seeds}" if ours else "0",
+                f"{mean(ours.values()) - (cell.published or 0):+.3g}" if told else "",
+                " ".join(["python train.py -m", *cell.overrides, f"seed={seeds or _seeds(found)}"]),
+            ]
+        )
+    return Grid("", CELL_COLUMNS, rows)
+
+
+def _seeds(found: Found) -> str:
+    return ",".join(map(str, found.seeds))
+
+
+def claims(found: Found, despite: Sequence[str] = ()) -> Iterator[str]:
+    """One sentence for every claim on every task, with its interval; the p-values are Holm's, over all."""
+    tasks = list(dict.fromkeys((c.task, c.metric) for c in found.planned))
+    asked = [(claim, task, metric) for claim in found.experiment.claims for task, metric in tasks]
+    pairs = [_Pair.of(found, *one, [*despite, *found.experiment.despite]) for one in asked]
+    told = [pair.p for pair in pairs if pair.p is not None]
+    adjusted = iter(holm(told)) if told else iter(())
+    for pair in pairs:
+        yield pair.sentence(None if pair.p is None else next(adjusted))
+
+
+@dataclass(frozen=True)
+class _Pair:
+    says: str
+    a: dict[int, float]
+    b: dict[int, float]
+    refused: str = ""
+    despite: str = ""
+
+    @classmethod
+    def of(cls, found: Found, claim: Claim, task: str, metric: str, despite: Sequence[str]) -> _Pair:
+        says = f"{claim.says}, on {task} ({metric})"
+        cells = [_cell(found, arm, task, metric) for arm in (claim.a, claim.b)]
+        a, b = (found.values(cell) if cell else {} for cell in cells)
+        if not a.keys() & b.keys():
+            return cls(says, {}, {})
+        left, right = (_trial(found, cell) for cell in cells if cell)
+        one, other = (_arm(found, cell) for cell in cells if cell)
+        apart = list(differences(one, other, left, right))
+        refused = "; ".join(str(d) for d in apart if d.kind not in despite)
+        spite = "; ".join(f"despite {d}" for d in apart if d.kind in despite)
+        return cls(says, a, b, refused, spite)
+
+    @property
+    def p(self) -> float | None:
+        return None if self.refused or not self.a else compare(self.a, self.b).p
+
+    def sentence(self, p: float | None) -> str:
+        if not self.a:
+            return f"{self.says}: cannot be told, there is no seed that both have."
+        if self.refused:
+            return f"{self.says}: not compared: {self.refused}."
+        told = verdict(self.says, compare(self.a, self.b), p=p)
+        return f"{told} {self.despite.capitalize()}." if self.despite else told
+
+
+def _cell(found: Found, arm: str, task: str, metric: str) -> Planned | None:
+    fitting = (c for c in found.final if (c.arm, c.task, c.metric) == (arm, task, metric))
+    return next(fitting, None)
+
+
+def _trial(found: Found, cell: Planned, seeds: Sequence[int] | None = None) -> Trial:
+    states = {seed: found.runs.get(Run(cell.overrides, seed)) for seed in seeds or found.seeds}
+    records = {s: Record(p.folder, p.record) for s, p in states.items() if p and p.record and p.folder}
+    return Trial({}, records)
+
+
+def _arm(found: Found, cell: Planned) -> Arm:
+    """The arm of ``cell``, with as many trials as its grid has points."""
+    points = [c for c in found.planned if (c.arm, c.task, c.metric) == (cell.arm, cell.task, cell.metric)]
+    return Arm(cell.arm, cell.method, {}, [_trial(found, point) for point in points])
+
+
+def _troubles(found: Found) -> Iterator[str]:
+    for run, state in found.runs.items():
+        if state.state in ("failed", "interrupted", "unreadable"):
+            first = state.error.strip().splitlines()[-1:] or [""]
+            yield f"{state.state}: python train.py {' '.join(run.arguments)}: {first[0].strip()}"
