@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from rankadapt.analysis.logged import course, courses, gradient_norms
+from rankadapt.analysis.logged import course, courses, gradients
 from rankadapt.analysis.reading import Record
 from rankadapt.analysis.run_files import RecordError
 from rankadapt.analysis.sweeps import sensitivity, setting, sweep_table
@@ -67,11 +67,13 @@ def test_settings_are_found_by_their_dotted_name() -> None:
 
 def test_logged_numbers_by_step() -> None:
     rows = [(5, "grad/A", 0.1), (5, "train/loss", 2.0), (10, "grad/A", 0.2), (10, "grad/e", 3.0)]
+    rows += [(10, "grad_rms/A", 0.01)]
     metrics = pd.DataFrame(rows, columns=["step", "metric", "value"])
     assert course(metrics, "train/loss").to_dict() == {5: 2.0}
     assert course(metrics, "none").empty
-    found = gradient_norms(metrics)
+    found = gradients(metrics, per_entry=False)
     assert list(found.columns) == ["A", "e"]
     assert found["A"].tolist() == [0.1, 0.2]
     assert math.isnan(found.loc[5, "e"])
+    assert gradients(metrics)["A"].to_dict() == {10: 0.01}
     assert courses(metrics, "rank/").empty

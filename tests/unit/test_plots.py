@@ -186,6 +186,14 @@ def test_both_halves_of_the_picture_of_ranks_share_their_colours() -> None:
     assert top.images[0].get_clim() == bottom.collections[0].get_clim() == (1, 9)
 
 
+def test_a_run_without_scores_and_events_can_be_drawn(tmp_path: Path) -> None:
+    still = frame([0, 9], [[2, 2], [2, 2]]).assign(score_min=np.nan, score_mean=np.nan, born=0, pruned=0)
+    assert "has no scores" in texts(plots.importance_scatter(ranks_and_rankings(still), "importance"))
+    ranking = plots.group_curves(rankings(module_scores(still)), "ranking", "importance", inverted=True)
+    for figure in (ranking, plots.births_and_deaths_figure(still, "births and deaths")):
+        assert drawn(figure, tmp_path).std() > 0.01
+
+
 def test_drawing_leaves_no_window_and_no_state() -> None:
     import matplotlib.pyplot as plt
 

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from rankadapt.adapters import BA, Adapters, Tri
-from rankadapt.training.progress import gradient_norms
+from rankadapt.adapters import BA, Adapters, Tri, inject
+from rankadapt.adapters.combine import DoRA
+from rankadapt.training.progress import gradient_sizes
 from tests import tiny
 from tests.composed import run_small
 
@@ -21,23 +22,33 @@ from tests.composed import run_small
 def test_norms_are_those_of_all_gradients_of_a_kind(form: object, kinds: set[str]) -> None:
     model = tiny.mlp(depth=3, form=form)  # type: ignore[arg-type]
     model(torch.randn(5, 6)).square().sum().backward()
-    found = gradient_norms(Adapters(model))
-    assert set(found) == kinds
-    for name, norm in found.items():
+    found = gradient_sizes(Adapters(model))
+    assert set(found) == {f"{prefix}/{kind}" for prefix in ("grad", "grad_rms") for kind in kinds}
+    for name in kinds:
         squares = [
             entry.item() ** 2
             for path, parameter in model.named_parameters()
             if path.rpartition(".")[2] == name and parameter.grad is not None
             for entry in parameter.grad.flatten()
         ]
-        assert norm.item() == pytest.approx(sum(squares) ** 0.5, rel=1e-5)
-        assert norm.item() > 0
+        live = [square for square in squares if square > 0]
+        assert found[f"grad/{name}"].item() == pytest.approx(sum(squares) ** 0.5, rel=1e-5)
+        assert found[f"grad_rms/{name}"].item() == pytest.approx((sum(live) / len(live)) ** 0.5, rel=1e-5)
+
+
+def test_the_magnitude_of_dora_counts_whole() -> None:
+    torch.manual_seed(0)
+    model = tiny.MLP()
+    inject(model, ["layers.*"], BA(), rank=2, slots=4, combine=DoRA())
+    model(torch.randn(5, 6)).square().sum().backward()
+    found = gradient_sizes(Adapters(model))
+    assert found["grad/magnitude"] / found["grad_rms/magnitude"] == pytest.approx((7 + 6) ** 0.5)
 
 
 def test_what_is_frozen_has_no_norm() -> None:
     model = tiny.mlp(form=BA(frozen=["A"]))
     model(torch.randn(5, 6)).sum().backward()
-    assert set(gradient_norms(Adapters(model))) == {"B"}
+    assert set(gradient_sizes(Adapters(model))) == {"grad/B", "grad_rms/B"}
 
 
 @pytest.mark.parametrize(
@@ -46,7 +57,7 @@ def test_what_is_frozen_has_no_norm() -> None:
 def test_they_are_logged_with_the_loss_and_no_more_often(
     method: str, kinds: set[str], tmp_path: Path
 ) -> None:
-    with mock.patch("rankadapt.training.progress.gradient_norms", wraps=gradient_norms) as computed:
+    with mock.patch("rankadapt.training.progress.gradient_sizes", wraps=gradient_sizes) as computed:
         run_small(tmp_path, method, "trainer.log_every_n_steps=3", "trainer.accumulate_grad_batches=2")
     assert computed.call_count == 4
     frame = pd.read_csv(tmp_path / "metrics.csv")

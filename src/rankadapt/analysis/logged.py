@@ -2,7 +2,8 @@
 
 | metric | what | paper |
 |---|---|---|
-| ``grad/A``, ``grad/B``, ``grad/e``, ... | L2 norm of a kind of parameter's gradient | PE-DyRA Fig. 11 |
+| ``grad/A``, ``grad/B``, ``grad/e``, ... | L2 norm of a kind of parameter's gradient | |
+| ``grad_rms/A``, ... | root mean square of its entries | PE-DyRA Fig. 11 |
 | ``train/penalty`` | the orthogonality term, its weight included | PE-DyRA Fig. 10b |
 | ``train/loss`` | the task's loss, no penalty in it | PE-DyRA Fig. 9 |
 """
@@ -25,7 +26,11 @@ def courses(metrics: pd.DataFrame, prefix: str) -> pd.DataFrame:
     return wide.rename(columns=lambda name: name.removeprefix(prefix)).rename_axis(columns=None)
 
 
-def gradient_norms(metrics: pd.DataFrame) -> pd.DataFrame:
-    """``||dLoss/dA||_2`` and so on by step (rows) and kind of parameter (columns): of the whole optimizer
-    step's gradient, all modules together, the penalty's share included, not clipped."""
-    return courses(metrics, "grad/")
+def gradients(metrics: pd.DataFrame, per_entry: bool = True) -> pd.DataFrame:
+    """How large the gradients of core and factors are, by step (rows) and kind of parameter (columns: ``A``,
+    ``B``, ``e``, ...), all modules together: the root mean square of an entry, or the L2 norm.
+
+    Of the whole optimizer step's gradient, not clipped, the penalty's share included: with ``penalty=none``
+    it is the loss's alone.
+    """
+    return courses(metrics, "grad_rms/" if per_entry else "grad/")

@@ -45,4 +45,6 @@ def _draw_events(axes: Axes, counted: pd.DataFrame) -> None:
         linewidth=0,
     )
     axes.axhline(0, color="0.4", linewidth=0.8)
+    most = max(1, 1.1 * counted[["came", "pruned"]].max(axis=None))
+    axes.set_ylim(-most, most)
     axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")

@@ -14,6 +14,7 @@ def importance_scatter(table: pd.DataFrame, title: str) -> Figure:
     """``mean_rank`` over ``mean_ranking`` of :func:`importance.ranks_and_rankings`, by kind of projection.
     The most important module is on the left. Spearman's correlation of importance and rank stands in the
     figure: positive where what matters has rank."""
+    table = table.dropna()
     figure, (axes,) = new_figure(width=6.5)
     kinds = [layer_and_role(str(name))[1] for name in table.index]
     known = list(dict.fromkeys(kinds))
@@ -30,7 +31,7 @@ def importance_scatter(table: pd.DataFrame, title: str) -> Figure:
             alpha=0.85,
         )
     rho = spearman(-table["mean_ranking"], table["mean_rank"])
-    told = f"Spearman's ρ = {rho:+.2f}, {len(table)} modules"
+    told = f"Spearman's ρ = {rho:+.2f}, {len(table)} modules" if len(table) else "the run has no scores"
     label(axes, "mean importance ranking (1 = most important)", "mean rank (directions)", f"{title}\n{told}")
     legend(axes, known)
     return figure
