@@ -17,10 +17,13 @@ from typing import Any
 
 import yaml
 
+from rankadapt.analysis.report.comparable import KINDS
 from rankadapt.errors import ConfigError, Problem
 from rankadapt.papers.published import DATA, tables
 
 Overrides = tuple[str, ...]
+PLOTS = ("sensitivity", "effective_rank", "course", "ranks", "variance", "spearman", "gradients", "sparsity")
+"""What the report of an experiment can draw: :mod:`rankadapt.papers.pictures`."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,11 @@ def _problems(found: Experiment) -> Iterable[Problem]:
                 yield Problem(f"{where}: claims", arm, "is not one of its methods", ", ".join(sorted(arms)))
     if found.grid and not found.tuning_seeds:
         yield Problem(f"{where}: tuning_seeds", None, "a grid needs seeds to choose on", "tuning_seeds: [101]")
+    if unknown := found.despite.keys() - KINDS.keys():
+        reason = "is no kind of difference"
+        yield Problem(f"{where}: despite", ", ".join(sorted(unknown)), reason, ", ".join(KINDS))
+    if found.figure is not None and found.figure not in PLOTS:
+        yield Problem(f"{where}: figure", found.figure, "there is no such plot", ", ".join(PLOTS))
     if set(found.tuning_seeds) & set(found.seeds):
         reason = "are also seeds of the report"
         yield Problem(f"{where}: tuning_seeds", list(found.tuning_seeds), reason, "choose others")
