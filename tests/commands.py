@@ -55,6 +55,18 @@ def started(output: Path, *arguments: str, cwd: Path = ROOT) -> Command:
     return Command(process, output)
 
 
+def forked(function: Callable[..., None], *arguments: Any, **environment: str) -> Any:
+    """A process that calls ``function`` with ``environment`` in its environment; it was started."""
+    process = _CONTEXT.Process(target=_called, args=(environment, function, arguments))
+    process.start()
+    return process
+
+
+def _called(environment: dict[str, str], function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    os.environ.update(environment)
+    function(*arguments)
+
+
 def _train(output: str, arguments: list[str], cwd: str) -> None:
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)

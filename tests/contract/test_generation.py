@@ -66,6 +66,8 @@ FAMILIES: dict[str, tuple[str, str, list[dict[str, Any]], str, str]] = {
 }
 """Task -> data set, configuration, rows, model, metric."""
 
+DROPOUT = {"tiny_bart": "dropout", "tiny_t5": "dropout_rate"}
+"""Model -> what its configuration calls the dropout that it has unless told otherwise."""
 ENDS = ("last", "best")
 LINE = {"step", "example", "row", "prompt", "generated", "reference", "verdict"}
 SCORES: dict[str, tuple[Callable[[dict[str, Any]], float], str]] = {
@@ -98,8 +100,8 @@ def config(folder: Path, name: str, method: str = "hebira", **changes: dict[str,
     cfg["paths"] |= {"mirror": str(folder / "mirror"), "cache": str(folder / "cache")}
     cfg["task"] |= {"batch_size": 8, "eval_batch_size": 4, "max_eval_examples": 5, "max_length": 128}
     cfg["task"]["decoding"] |= {"max_new_tokens": 6}
-    if model == "tiny_bart":
-        cfg["model"]["config"]["dropout"] = 0.0
+    if model in DROPOUT:
+        cfg["model"]["config"][DROPOUT[model]] = 0.0
     for section, values in [*QUICK.items(), *changes.items()]:
         for key, value in values.items():
             if key in cfg[section] or section == "model":
