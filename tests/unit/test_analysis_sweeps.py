@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from rankadapt.analysis.logged import course, courses, gradients
+from rankadapt.analysis.plots import sensitivity_curves
 from rankadapt.analysis.reading import Record
 from rankadapt.analysis.run_files import RecordError
 from rankadapt.analysis.sweeps import sensitivity, setting, sweep_table
@@ -43,6 +44,15 @@ def test_mean_and_spread_over_seeds_by_setting() -> None:
     assert found["sd"].tolist()[:2] == pytest.approx([0.01, 0.01])
     assert math.isnan(found["sd"].tolist()[2])
     assert sweep_table(runs[:1], "policy.k", which="best")["metric"].tolist() == [0.9]
+
+
+def test_words_and_null_are_values_as_numbers_are() -> None:
+    runs = [record(k, 1, 0.5) for k in ("auto", 12, None, 4, [1, 2])]  # type: ignore[arg-type]
+    found = sensitivity(sweep_table(runs, "policy.k"))
+    assert set(found["value"]) == {"auto", 12, "null", 4, "[1, 2]"}
+    assert "[1, 2] auto null" in " ".join(
+        text.get_text() for text in sensitivity_curves(found, "k", "f1", "").axes[0].get_xticklabels()
+    )
 
 
 def test_runs_that_differ_in_something_else_are_no_curve() -> None:

@@ -64,8 +64,8 @@ def sweep_table(
     complete = [run for run in runs if run.content["status"] == "completed"]
     frame = pd.DataFrame(
         {
-            "series": [setting(run, series) for run in complete],
-            "value": [setting(run, key) for run in complete],
+            "series": [_plain(setting(run, series)) for run in complete],
+            "value": [_plain(setting(run, key)) for run in complete],
             "seed": [run.content["seed"] for run in complete],
             "metric": [_figure(run, metric, which) for run in complete],
         }
@@ -82,6 +82,13 @@ def sensitivity(table: pd.DataFrame) -> pd.DataFrame:
     ``seeds`` (their number)."""
     grouped = table.groupby(["series", "value"])["metric"]
     return grouped.agg(mean="mean", sd="std", seeds="count").reset_index()
+
+
+def _plain(value: Any) -> int | float | str:
+    """Numbers and words as they are; what a frame would lose or cannot group by, as its word in yaml."""
+    if isinstance(value, int | float | str):
+        return value
+    return "null" if value is None else str(value)
 
 
 def _figure(run: Run, metric: str | None, which: Which) -> float:

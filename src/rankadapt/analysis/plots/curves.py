@@ -82,7 +82,7 @@ def sensitivity_curves(table: pd.DataFrame, key: str, metric: str, title: str) -
         table: of :func:`sweeps.sensitivity`. key, metric: what the axes are called. Values stand evenly
             spaced, in their order.
     """
-    values = list(dict.fromkeys(sorted(table["value"], key=lambda v: (isinstance(v, str), v))))
+    values = sorted(dict.fromkeys(table["value"]), key=lambda v: (isinstance(v, str), v))
     figure, (axes,) = new_figure(width=5.5)
     names = list(dict.fromkeys(table["series"]))
     for number, name in enumerate(names):
