@@ -240,7 +240,14 @@ def document() -> str:
     """The whole of docs/combinations.md."""
     init_columns = [f"init={v}" for v in values("init") if v != "default"]
     combine_columns = [f"combine={v}" for v in values("combine") if v != "add"]
-    settings = [*init_columns, *combine_columns, "quantization=nf4", "penalty=orthogonal", *SETTINGS]
+    settings = [
+        *init_columns,
+        *combine_columns,
+        "quantization=nf4",
+        "penalty=orthogonal",
+        "sparsity=rows",
+        *SETTINGS,
+    ]
     parts = [
         HEADING.strip(),
         "## Forms, combine, init, quantization",

@@ -51,6 +51,8 @@ DIGITS = [
 
 RANK_EVENTS = ["schedule.t_i=2", "schedule.delta_t=2", "schedule.t_f=2"]
 """Events after steps 4, 6, 8 and 10, for methods that move ranks."""
+PRUNING = "sparsity.every=3"
+"""The same for methods that prune entries of A."""
 FEW = {"k": 3, "top_h": 5}
 """Directions or modules per event: there are only twelve modules."""
 
@@ -77,6 +79,8 @@ def small(method: str, *overrides: str, on: Sequence[str] = SMALL) -> RunConfig:
     groups = [o for o in overrides if "." not in o.partition("=")[0] or o[0] in "+~"]
     cfg = composed(f"method={method}", *on, *groups)
     values = [o for o in overrides if o not in groups]
+    if cfg["sparsity"].get("every"):
+        values = [PRUNING, *values]
     policy = cfg["policy"]
     if _located("policy", policy["_target_"], Policy, []).moves_ranks:
         few = [f"policy.{key}={value}" for key, value in FEW.items() if policy.get(key)]

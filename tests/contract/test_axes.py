@@ -122,6 +122,7 @@ def test_the_axes_are_found() -> None:
     assert values("init") == ["default", "eva", "milora", "pissa"]
     assert values("quantization") == ["nf4", "none"]
     assert values("penalty") == ["none", "orthogonal", "orthogonal_mean"]
+    assert values("sparsity") == ["none", "rows"]
 
 
 @pytest.mark.parametrize("policy", POLICIES)

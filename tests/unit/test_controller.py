@@ -210,7 +210,7 @@ def test_state_is_small_and_plain() -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     assert buffer.tell() < 20_000
-    assert set(state) == {"taken", "scorer", "policy", "rates", "trace"}
+    assert set(state) == {"taken", "scorer", "policy", "rates", "sparsity", "trace"}
 
 
 def test_the_seed_decides_the_new_directions_and_nothing_else() -> None:

@@ -120,7 +120,7 @@ class Adapters:
         """(m, d_in) float32 per width: the mean over all tokens since the last time of every input feature's
         square."""
         stacks = []
-        for rows, layers in self._group("A"):
+        for rows, layers in self.alike("A"):
             zero = torch.zeros(layers[0].in_features + 1, device=self.device)
             sums = _summed(torch.stack([_taken(layer.input_probe, zero) for layer in layers]))
             stacks.append(Stack(rows, sums[:, :-1] / sums[:, -1:].clamp(min=1)))
@@ -134,7 +134,7 @@ class Adapters:
     def stacks(self, name: str, gradients: bool = False, aside: bool = False) -> list[Stack]:
         """Parameter ``name`` of all modules, or its gradient, or what it has set aside, stacked by shape."""
         stacks = []
-        for rows, layers in self._group(name):
+        for rows, layers in self.alike(name):
             tensors = [getattr(layer, name) for layer in layers]
             if gradients:
                 tensors = [torch.zeros_like(t) if t.grad is None else t.grad for t in tensors]
@@ -146,7 +146,7 @@ class Adapters:
             stacks.append(Stack(rows, torch.stack(tensors).detach()))
         return stacks
 
-    def _group(self, name: str) -> list[tuple[Tensor, list[AdaptedLinear]]]:
+    def alike(self, name: str) -> list[tuple[Tensor, list[AdaptedLinear]]]:
         """Modules by the shape of their parameter ``name``; the groups are made once."""
         if name not in self._groups:
             shapes: dict[torch.Size, list[int]] = {}

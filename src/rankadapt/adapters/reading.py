@@ -21,6 +21,7 @@ class Reading:
     def __init__(self, adapters: Adapters):
         self._adapters = adapters
         self._energies: Tensor | None = None
+        self._input_energies: list[Stack] | None = None
 
     @property
     def live(self) -> Tensor:
@@ -76,7 +77,9 @@ class Reading:
     def input_energy(self) -> Sequence[Stack]:
         """(m, d_in) float32 for each group of modules of equal shape: the mean over all tokens of the step of
         the square of every input feature (PE-DyRA Eq. 6). Only where the scorer ``reads_inputs``."""
-        return self._adapters.take_input_energies()
+        if self._input_energies is None:
+            self._input_energies = self._adapters.take_input_energies()
+        return self._input_energies
 
     def dense_sensitivity(self) -> Tensor:
         """(M,) float32: ``sum |ΔW * dLoss/dΔW| / sqrt(numel)`` of the whole update of every module

@@ -1,4 +1,4 @@
-"""Rank changes: the only code that writes live masks, slot values and optimizer state.
+"""Rank changes: the only code that writes live masks, and moves slot values and optimizer state.
 
 The live slots of a module are its first ``rank`` rows. A change removes rows, closes the gaps in order (so
 that slots stay sorted by age), and draws new rows behind the survivors. The same permutation is applied to

@@ -20,10 +20,11 @@ from torch.optim import Optimizer
 from rankadapt.adapters import slots
 from rankadapt.adapters.penalty import Penalty
 from rankadapt.adapters.reading import Adapters, Reading
+from rankadapt.adapters.sparsity import Sparsity
 from rankadapt.boards import Change, Event, Limits
 from rankadapt.control.options import ControlOptions
 from rankadapt.control.rates import RestartedRates
-from rankadapt.control.refusals import refuse_broken_limits, refuse_nonfinite, refuse_overfull
+from rankadapt.control.refusals import refuse_broken_limits, refuse_idle, refuse_nonfinite, refuse_overfull
 from rankadapt.control.schedule import Schedule, Timetable
 from rankadapt.control.trace import Trace
 from rankadapt.policies import Policy
@@ -40,6 +41,7 @@ class Controller:
         schedule: when; None if ``policy`` never moves a rank.
         options: how.
         penalty: added to the gradients of every step; None for none.
+        sparsity: prunes entries of A; None for none.
     """
 
     def __init__(
@@ -50,9 +52,10 @@ class Controller:
         schedule: Schedule | None = None,
         options: ControlOptions | None = None,
         penalty: Penalty | None = None,
+        sparsity: Sparsity | None = None,
     ):
         self.adapters, self.policy, self.options = adapters, policy, options or ControlOptions()
-        self.penalty, self.penalty_value = penalty, None
+        self.penalty, self.penalty_value, self.sparsity = penalty, None, sparsity
         self.moves = policy.moves_ranks
         if self.moves and (scorer is None or schedule is None):
             raise TypeError(f"{type(policy).__name__} moves ranks: it needs a scorer and a schedule")
@@ -66,6 +69,7 @@ class Controller:
         self.rates = None if restarted is None else RestartedRates(adapters, restarted)
         self.taken = self.total = 0
         self._skipped = False
+        self._watching: bool | None = None
         self._watch(True)
 
     penalty_value: Tensor | None
@@ -90,6 +94,7 @@ class Controller:
             ConfigError: it would never fire, or a module is above its maximum rank already.
         """
         self.total = total_steps
+        refuse_idle(self.sparsity, total_steps)
         if self.schedule is not None:
             refuse_overfull(self.adapters, self.limits)
             self.timetable = self.schedule.over(total_steps, self.policy.closes)
@@ -104,7 +109,10 @@ class Controller:
         self._skipped = False
         if self.penalty is not None:
             self.penalty_value = self.penalty.add_gradients(self.adapters)
-        self._score("before_step", self.taken + 1)
+        reading = Reading(self.adapters)
+        if self.sparsity is not None:
+            self.sparsity.observe(self.adapters, reading)
+        self._score("before_step", self.taken + 1, reading)
         if self.rates is not None:
             self.rates.before_step()
 
@@ -126,7 +134,9 @@ class Controller:
         if not self._skipped:
             if self.rates is not None:
                 self.rates.after_step(step, self.total)
-            self._score("after_step", step)
+            if self.sparsity is not None:
+                self.sparsity.prune(self.adapters, optimizer, step)
+            self._score("after_step", step, Reading(self.adapters))
         change = None
         if self.timetable is not None:
             if self.timetable.fires(step):
@@ -142,25 +152,19 @@ class Controller:
 
     def state_dict(self) -> dict[str, Any]:
         """All that decides the next change: tensors and plain values. Ranks are in the model's own state."""
-        scorer = None if self.scorer is None else self.scorer.state_dict()
-        return {
-            "taken": self.taken,
-            "scorer": scorer,
-            "policy": self.policy.state_dict(),
-            "rates": None if self.rates is None else self.rates.state_dict(),
-            "trace": self.trace.state_dict(),
-        }
+        states = {n: None if part is None else part.state_dict() for n, part in self._parts().items()}
+        return {"taken": self.taken, **states}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.taken = state["taken"]
-        if self.scorer is not None:
-            self.scorer.load_state_dict(self._placed(state["scorer"]))
-        self.policy.load_state_dict(self._placed(state["policy"]))
-        if self.rates is not None:
-            self.rates.load_state_dict(self._placed(state["rates"]))
-        self.trace.load_state_dict(state["trace"])
+        for name, part in self._parts().items():
+            if part is not None:
+                part.load_state_dict(self._placed(state[name]))
         self._set_window()
+
+    def _parts(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("scorer", "policy", "rates", "sparsity", "trace")}
 
     def _placed(self, state: dict[str, Any]) -> dict[str, Any]:
         device = self.adapters.device
@@ -206,20 +210,25 @@ class Controller:
             sizes=None if sizes is None else _agreed(sizes),
         )
 
-    def _score(self, moment: str, step: int) -> None:
+    def _score(self, moment: str, step: int, reading: Reading) -> None:
         """Let the scorer look, as long as an event is still to come that will ask it."""
         if self.scorer is None:
             return
         if self.timetable is not None and step > self.timetable.last - self.policy.closes:
             self._watch(False)
         elif self.scorer.when == moment:
-            self.scorer.update(Reading(self.adapters))
+            self.scorer.update(reading)
 
     def _watch(self, on: bool) -> None:
-        if self.scorer is None:
+        """Have the sums made that the scorer reads, if it is ``on``, and those that sparsity does."""
+        scorer, sparse = self.scorer, self.sparsity is not None
+        if on == self._watching or (scorer is None and not sparse):
             return
-        wanted = (self.scorer.reads_activations, self.scorer.reads_inputs, self.scorer.reads_dense)
-        self.adapters.watch(*(on and one for one in wanted))
+        self._watching = on
+        wanted = (False, False, False)
+        if scorer is not None and on:
+            wanted = (scorer.reads_activations, scorer.reads_inputs, scorer.reads_dense)
+        self.adapters.watch(wanted[0], wanted[1] or sparse, wanted[2])
 
     def _set_window(self) -> None:
         rank = max(self.adapters.ranks(), default=0)

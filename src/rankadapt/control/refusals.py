@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from rankadapt.adapters.reading import Adapters
+from rankadapt.adapters.sparsity import Sparsity
 from rankadapt.boards import Change, Limits
 from rankadapt.errors import ConfigError, Problem, TrainingError
 
@@ -22,6 +23,13 @@ def refuse_overfull(adapters: Adapters, limits: Limits) -> None:
     ]
     if over:
         raise ConfigError(over)
+
+
+def refuse_idle(sparsity: Sparsity | None, steps: int) -> None:
+    """Raise a ConfigError if a run of so many steps is over before anything is pruned."""
+    if sparsity is not None and sparsity.every > steps:
+        reason = f"nothing would be pruned in a run of {steps} steps"
+        raise ConfigError(Problem("sparsity.every", sparsity.every, reason, f"at most {steps}"))
 
 
 def refuse_nonfinite(adapters: Adapters, scores: Tensor, asked: Tensor, step: int) -> None:

@@ -8,7 +8,7 @@
 
 From a secondary source: no code is public. Ranks are scaled so that they sum to the budget exactly, and made
 whole by largest remainder, ties by module, so that modules of one block differ by at most one. Each module
-gets at least one direction if there are enough. The pruning of A that goes with it is not a matter of ranks.
+gets at least one direction if there are enough. The pruning of A that goes with it: ``adapters/sparsity.py``.
 """
 
 from __future__ import annotations

@@ -136,7 +136,9 @@ def _controller(config: RunConfig, adapters: Adapters, steps: int) -> Controller
         unit=unit,
         restarted=rates(config.optimizer, steps) if config.control.restart_warmup else None,
     )
-    return Controller(adapters, config.policy, config.scorer, config.schedule, options, config.penalty)
+    return Controller(
+        adapters, config.policy, config.scorer, config.schedule, options, config.penalty, config.sparsity
+    )
 
 
 def _collate(

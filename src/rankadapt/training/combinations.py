@@ -40,6 +40,8 @@ def _whole(config: RunConfig) -> Iterator[Problem]:
         yield Problem("init", _name(config.init), f"{why} to start from singular vectors", "init=default")
     if config.penalty is not None:
         yield Problem("penalty", _name(config.penalty), f"{why} to penalise", "penalty=none")
+    if config.sparsity is not None:
+        yield Problem("sparsity", _name(config.sparsity), f"{why}, so no A", "sparsity=none")
     if config.optimizer.b_lr_ratio != 1:
         yield Problem("optimizer.b_lr_ratio", config.optimizer.b_lr_ratio, f"{why}, so no B", "leave it at 1")
     if config.quantization.kind != "none":
@@ -58,6 +60,10 @@ def _form(config: RunConfig) -> Iterator[Problem]:
         return
     if unknown := sorted(set(form.frozen) - set(form.initial)):
         yield Problem("form.frozen", unknown, f"{_name(form)} has {', '.join(form.initial)}")
+    if config.sparsity is not None and "A" in form.frozen:
+        yield Problem(
+            "sparsity", _name(config.sparsity), "prunes A, which form.frozen keeps", "sparsity=none"
+        )
     if not set(form.initial) - set(form.frozen):
         yield Problem("form.frozen", form.frozen, "leaves nothing to train")
     if form.reserve and "e" not in form.initial:

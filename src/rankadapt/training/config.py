@@ -15,6 +15,7 @@ from pydantic import StringConstraints
 from rankadapt.adapters import Adaptation, AdapterOptions, Combine, Init, Quantization
 from rankadapt.adapters.penalty import Penalty
 from rankadapt.adapters.slots import OptimizerReset
+from rankadapt.adapters.sparsity import Sparsity
 from rankadapt.control import Schedule
 from rankadapt.policies import Policy
 from rankadapt.scorers import Scorer
@@ -190,6 +191,7 @@ class RunConfig:
     combine: Combine
     quantization: Quantization
     penalty: Penalty | None
+    sparsity: Sparsity | None
     policy: Policy
     scorer: Scorer | None
     schedule: Schedule | None
