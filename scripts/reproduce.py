@@ -33,6 +33,7 @@ from rankadapt.errors import ConfigError, RankAdaptError
 from rankadapt.papers.cells import Planned, Run, cells
 from rankadapt.papers.experiments import Experiment, Overrides, experiment, experiments
 from rankadapt.papers.outline import Outline, outline
+from rankadapt.papers.pictures import pictures
 from rankadapt.papers.progress import all_runs, progress
 from rankadapt.papers.side_by_side import document, find
 from rankadapt.papers.sweeps import extras, seeds_of
@@ -150,6 +151,8 @@ def show_report(given: argparse.Namespace) -> int:
         raise ConfigError(problems)
     found = find(asked.experiment, asked.planned, asked.output, asked.seeds, given.stage)
     made = document(found, asked.extra, despite)
+    if drawn := list(pictures(found)):
+        made.add(Heading("Plots"), *drawn)
     print(as_text(made, given.width), end="")
     if given.html:
         write_page(given.html, as_page(made, asked.experiment.title))
