@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rankadapt.adapters import BEA, AdapterOptions, Adapters, Form, inject
 from rankadapt.adapters.linear import AdaptedLinear, adapted_layers
+from rankadapt.boards import Storage
 
 BERT_TARGETS = ["*.attention.self.query", "*.attention.self.value", "*.layer.*.output.dense"]
 DEBERTA_TARGETS = [
@@ -48,11 +49,12 @@ def mlp(
     options: AdapterOptions | None = None,
     seed: int = 0,
     filled: bool = True,
+    storage: Storage = "fresh",
 ) -> MLP:
     """An adapted :class:`MLP`; ``filled``: no live direction is left at zero."""
     torch.manual_seed(seed)
     model = MLP(width, depth)
-    inject(model, ["layers.*"], form or BEA(), rank, slots, options, seed=seed)
+    inject(model, ["layers.*"], form or BEA(), rank, slots, options, seed=seed, storage=storage)
     if filled:
         fill(model, seed)
     return model

@@ -259,7 +259,11 @@ def test_contribution_budget_over_a_course(seed: int) -> None:
             budget = min(max(budget * (1 + gamma * growth), L), r * L)
         before = s.tolist()
         expected = literal_ranks(c.tolist(), budget, r)
-        event = Event(t - 1, 24, t, 24, 0, 24, r * M, sizes=s[block])
+        sizes = torch.rand(
+            M, r, generator=generator, dtype=torch.float64
+        )  # at other ranks it is not looked at
+        sizes[torch.arange(M), live.sum(1) - 1] = s[block]
+        event = Event(t - 1, 24, t, 24, 0, 24, r * M, sizes=sizes)
         change = policy(c[block][:, None].expand(M, r), live, limits, event)
         ranks = change.ranks_after(live)
         assert ranks.tolist() == [rank for rank in expected for _ in range(2)]
@@ -268,6 +272,42 @@ def test_contribution_budget_over_a_course(seed: int) -> None:
         assert policy.total == pytest.approx(budget)
     assert totals[0] == 2 * L
     assert max(totals) > 2 * L
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_contribution_budget_compared_at_the_same_rank(seed: int) -> None:
+    """Eq. 6 and 7 on matrices: a block's value after a step over that before it, cut alike."""
+    L, r, gamma, generator = 4, 5, 2.0, torch.Generator().manual_seed(seed)
+    block = torch.arange(2 * L) // 2
+    limits = Limits(torch.ones(2 * L, dtype=torch.long), torch.full((2 * L,), r), block=block)
+    policy, live, budget = ContributionBudget(gamma=gamma, compare="same_rank"), torch.arange(r) < 1, float(L)
+    live = live.expand(2 * L, r)
+    rows = torch.rand(2 * L, r, 2, generator=generator, dtype=torch.float64)  # of each slot: ||A_i||, ||B_i||
+    ranks, before = [1] * L, None
+
+    def value(rows: Tensor, i: int, rank: int) -> float:
+        return sum(frobenius(rows[m, :rank, f].tolist()) for m in (2 * i, 2 * i + 1) for f in (0, 1)) / rank
+
+    for t in range(1, 20):
+        rows = rows * (1 + 0.3 * torch.rand(rows.shape, generator=generator, dtype=torch.float64))
+        if before is not None:
+            rates = [value(rows, i, ranks[i]) / value(before, i, ranks[i]) - 1 for i in range(L)]
+            assert min(rates) > 0  # every row has grown, and so has every value
+            budget = min(budget * (1 + gamma * sum(rates) / L), r * L)
+        c = 3 * torch.rand(L, generator=generator, dtype=torch.float64).float()
+        ranks, before = literal_ranks(c.tolist(), budget, r), rows
+        sizes = torch.tensor([[value(rows, int(i), k) for k in range(1, r + 1)] for i in block])
+        event = Event(t - 1, 20, t, 20, 0, 20, r * 2 * L, sizes=sizes)
+        change = policy(c[block][:, None].expand(2 * L, r), live, limits, event)
+        assert change.ranks_after(live).tolist() == [rank for rank in ranks for _ in range(2)]
+        live = torch.arange(r) < change.ranks_after(live)[:, None]
+        assert policy.total == pytest.approx(budget, rel=1e-5)
+    assert budget > 2 * L
+
+
+def frobenius(norms: list[float]) -> float:
+    """Of a matrix whose rows have these norms."""
+    return math.sqrt(sum(n * n for n in norms))
 
 
 def test_without_a_growing_budget() -> None:

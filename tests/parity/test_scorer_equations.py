@@ -322,9 +322,8 @@ def factors(seed: int) -> Factors:
     return Factors([BLOCK_RANKS[block] for block in BLOCKS], A, B, BLOCKS)
 
 
-def value(reading: Factors, block: int) -> float:
-    """La-LoRA Eq. 7."""
-    r = BLOCK_RANKS[block]
+def value(reading: Factors, block: int, r: int) -> float:
+    """La-LoRA Eq. 7, of factors cut to rank r."""
     modules = [m for m in range(5) if BLOCKS[m] == block]
     A, B = reading.values["A"], reading.values["B"]
     return sum(frobenius(B[m][:r]) + frobenius(A[m][:r]) for m in modules) / r
@@ -355,12 +354,18 @@ def test_lalora_contribution_and_value(fidelity: bool) -> None:
         scorer.update(reading)
         expected = by_module({block: contribution(reading, block, fidelity) for block in BLOCK_RANKS})
         torch.testing.assert_close(scorer.scores(), expected[:, None].expand(5, 4), rtol=1e-5, atol=0)
-        sizes = by_module({block: value(reading, block) for block in BLOCK_RANKS})
-        torch.testing.assert_close(scorer.sizes(), sizes, rtol=1e-5, atol=0)
+        sizes = [by_module({block: value(reading, block, r) for block in BLOCK_RANKS}) for r in range(1, 5)]
+        torch.testing.assert_close(scorer.sizes(), torch.stack(sizes, 1), rtol=1e-5, atol=0)
 
 
 def _everywhere(reading: Factors, name: str, gradients: bool = False) -> list[Stack]:
     return reading._stacks(name, torch.ones_like(reading.live))
+
+
+def train_everywhere(reading: Any) -> None:
+    """Let dead slots train where they stand; nothing is set aside."""
+    reading.stacks = partial(_everywhere, reading)
+    reading.set_aside = lambda name: reading._stacks(name, torch.zeros_like(reading.live))
 
 
 def test_lalora_fidelity_counts_dead_slots_that_train_where_they_are() -> None:
@@ -368,8 +373,7 @@ def test_lalora_fidelity_counts_dead_slots_that_train_where_they_are() -> None:
     reading: Any = factors(0)
     aside, in_place = TruncatedNorm(), TruncatedNorm()
     aside.update(reading)
-    reading.stacks = partial(_everywhere, reading)
-    reading.set_aside = lambda name: reading._stacks(name, torch.zeros_like(reading.live))
+    train_everywhere(reading)
     in_place.update(reading)
     torch.testing.assert_close(in_place.scores(), aside.scores())
     torch.testing.assert_close(in_place.sizes(), aside.sizes())
@@ -394,7 +398,7 @@ def test_lalora_fisher(relative: bool, dead_train: bool) -> None:
     for seed in range(3):
         reading: Any = factors(seed)
         if dead_train:
-            reading.stacks = partial(_everywhere, reading)
+            train_everywhere(reading)
         scorer.update(reading)
         raw = {
             block: sum(
@@ -409,5 +413,5 @@ def test_lalora_fisher(relative: bool, dead_train: bool) -> None:
         if relative:
             expected = expected / (sum(expected.tolist()) / 5)
         torch.testing.assert_close(scorer.scores(), expected[:, None].expand(5, 4), rtol=1e-5, atol=0)
-        sizes = by_module({block: value(reading, block) for block in BLOCK_RANKS})
-        torch.testing.assert_close(scorer.sizes(), sizes, rtol=1e-5, atol=0)
+        sizes = [by_module({block: value(reading, block, r) for block in BLOCK_RANKS}) for r in range(1, 5)]
+        torch.testing.assert_close(scorer.sizes(), torch.stack(sizes, 1), rtol=1e-5, atol=0)

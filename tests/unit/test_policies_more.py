@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import rankadapt.policies
+from rankadapt.adapters import BA, Adapters, slots
+from rankadapt.adapters.reading import Reading
 from rankadapt.boards import Change, Event, Limits, affordable, deal, spent
 from rankadapt.policies import (
     Bidirectional,
@@ -28,6 +30,8 @@ from rankadapt.policies import (
     Truncate,
 )
 from rankadapt.policies.bidirectional import paying
+from rankadapt.scorers import TruncatedNorm
+from tests import tiny
 
 CONF = Path(__file__).parents[2] / "conf" / "policy"
 
@@ -313,7 +317,7 @@ def test_with_every_cost_one_nothing_is_different(policy: Policy, case: Case) ->
 def test_blocks_share_a_rank_within_bounds(case: Case, later: int) -> None:
     policy, limits = ContributionBudget(gamma=2.0), case.limits
     for factor in (1, 1 + later):
-        case.event = dataclasses.replace(case.event, sizes=factor * torch.ones(len(case.live)))
+        case.event = dataclasses.replace(case.event, sizes=factor * torch.ones(case.live.shape))
         change = case.decide(policy)
         ranks = change.ranks_after(case.live)
         assert (ranks >= 1).all()
@@ -330,7 +334,7 @@ def test_blocks_share_a_rank_within_bounds(case: Case, later: int) -> None:
 def test_the_contribution_budget_goes_on_from_its_state() -> None:
     limits = Limits(torch.ones(4).long(), torch.full((4,), 8), block=torch.tensor([0, 0, 1, 1]))
     live, scores = torch.arange(8).expand(4, 8) < 1, torch.zeros(4, 8)
-    event = [Event(t, 9, t, 9, 0, 9, 32, sizes=torch.full((4,), 1.0 + t)) for t in range(4)]
+    event = [Event(t, 9, t, 9, 0, 9, 32, sizes=torch.full((4, 8), 1.0 + t)) for t in range(4)]
     straight, resumed = ContributionBudget(), ContributionBudget()
     for t in range(3):
         straight(scores, live, limits, event[t])
@@ -342,6 +346,24 @@ def test_the_contribution_budget_goes_on_from_its_state() -> None:
     assert (straight.storage, straight.ends()) == ("aside", "at_most")
     without = ContributionBudget(growing=False)(scores, live, limits, event[0])
     assert without.born.tolist() == [7, 7, 7, 7]
+
+
+@pytest.mark.parametrize("compare", ["as_written", "same_rank"])
+def test_at_the_same_rank_a_budget_grows_by_the_weights_alone(compare: Any) -> None:
+    """Ranks have risen from 1 and no weight has moved: as written the values fall with it, and the budget."""
+    adapters = Adapters(tiny.mlp(depth=4, width=12, slots=6, rank=1, form=BA(), storage="aside"))
+    policy, scorer = ContributionBudget(compare=compare), TruncatedNorm()
+    limits, directions = Limits(torch.ones(4).long(), torch.full((4,), 6)), []
+    for t in range(3):
+        scorer.update(Reading(adapters))
+        if t == 1 and policy.total is not None:
+            policy.total *= 4  # as if the weights had grown before
+        event = Event(t, 9, t, 9, 0, 9, 24, sizes=scorer.sizes())
+        change = policy(scorer.scores(), adapters.live(), limits, event)
+        slots.apply(adapters, change, None, "new", seed=t)
+        directions.append(sum(adapters.ranks()))
+    assert directions[:2] == [4, 16]
+    assert (directions[2] == 16) if compare == "same_rank" else (directions[2] < 16)
 
 
 # Static ones

@@ -4,7 +4,7 @@
 |---|---|
 | i, L | a transformer block (``limits.blocks()``); all of its modules share one rank |
 | r | the reference rank: ``event.budget`` over the modules, at most the blocks' ``limits.maximum`` |
-| s_i (Eq. 7) | mean over the block of ``event.sizes`` (M,), which the scorer computes |
+| s_i (Eq. 7) | mean over the block of ``event.sizes`` (M, R) at its rank, which the scorer computes |
 | IR_i (Eq. 6) | ``growth_rate`` |
 | DCDPB (Eq. 5), in ranks of blocks | ``self.total``, a real number |
 | c_i (Eq. 9, 10) | mean over the block of the live ``scores`` (M, R), all of which the scorer sets to c_i |
@@ -15,6 +15,10 @@ whole part of DCDPB; a block that would fall below rank 1 is raised to it, at th
 proportion; what a block cannot take above r is not given to others. The last is what makes its Table 10 an
 ablation: a total of r L from the start, shared out to the last unit, would be plain LoRA. At the first event
 there is no growth yet, so the total is L. If the scorer tells no sizes, c_i serves for s_i.
+
+Eq. 6 as printed compares s_i over two steps, and with Eq. 7 each at the rank of its own step: a block's value
+falls because its rank rose, and the budget with it. Of Eq. 6 the text says that it is the change of a norm by
+the increment; ``compare: same_rank`` takes it so, both values at the rank that the step was taken with.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from math import floor
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Gt
@@ -31,6 +35,7 @@ from torch import Tensor
 from rankadapt.boards import Change, Event, Limits, Storage
 from rankadapt.policies.apportion import raised, whole
 from rankadapt.policies.base import Ends, Match, Policy
+from rankadapt.policies.blocks import at_rank, by_block, resize
 from rankadapt.policies.fixed_size import module_worth
 
 
@@ -52,18 +57,6 @@ def block_ranks(contributions: list[float], total: float, least: int, most: list
     return [min(rank, bound) for rank, bound in zip(ranks, most, strict=True)]
 
 
-def resize(live: Tensor, ranks: Tensor) -> Change:
-    """The change that brings every module of ``live`` (M, R) to its rank (M,): the last live slots go."""
-    place = live.cumsum(1) - 1
-    return Change(live & (place >= ranks[:, None]), (ranks - live.sum(1)).clamp(min=0))
-
-
-def by_block(values: Tensor, block: Tensor, count: int) -> list[float]:
-    """The mean of ``values`` (M,) over the modules of each of ``count`` blocks; ``block``: (M,) from 0."""
-    sums = torch.zeros(count, dtype=torch.float64, device=values.device).index_add(0, block, values.double())
-    return (sums / torch.bincount(block, minlength=count)).tolist()
-
-
 @dataclass(kw_only=True)
 class ContributionBudget(Policy):
     """Shares a growing number of ranks out to the blocks, at every event anew.
@@ -71,11 +64,13 @@ class ContributionBudget(Policy):
     Attributes:
         gamma: γ, amplifies the growth of the budget (Fig. 3, which gives no value for the other runs).
         growing: False for a budget of r L from the first event on (Table 10, "w/o CAR").
+        compare: a block's value with that of the event before ``as_written``, or at the ``same_rank``.
     """
 
     storage: ClassVar[Storage] = "aside"
     gamma: Annotated[float, Gt(0)] = 1.0
     growing: bool = True
+    compare: Literal["as_written", "same_rank"] = "as_written"
 
     def __post_init__(self) -> None:
         self.total: float | None = None
@@ -85,12 +80,15 @@ class ContributionBudget(Policy):
         numbers, block = limits.blocks().unique(return_inverse=True)
         L, least = len(numbers), max(int(limits.minimum.max()), 1)
         c = by_block(module_worth(scores.double(), live, "mean"), block, L)
-        values = c if event.sizes is None else by_block(event.sizes, block, L)
+        values = c if event.sizes is None else by_block(at_rank(event.sizes, live.sum(1)), block, L)
         bound = limits.maximum.clamp(max=max(event.budget // len(live), least))
         most = bound.new_zeros(L).scatter_reduce(0, block, bound, "amin", include_self=False).tolist()
         total = self._grown(values, least * L, sum(most))
-        ranks = torch.tensor(block_ranks(c, total, least, most), device=live.device)
-        return resize(live, ranks[block])
+        ranks = torch.tensor(block_ranks(c, total, least, most), device=live.device)[block]
+        if self.compare == "same_rank" and event.sizes is not None:
+            values = by_block(at_rank(event.sizes, ranks), block, L)
+        self.values = values
+        return resize(live, ranks)
 
     def _grown(self, values: list[float], least: int, most: int) -> float:
         """DCDPB of this event (Eq. 5), between ``least`` and ``most``."""
@@ -101,7 +99,6 @@ class ContributionBudget(Policy):
         else:
             grown = self.total * (1 + self.gamma * growth_rate(values, self.values))
             self.total = min(max(grown, float(least)), float(most))
-        self.values = values
         return self.total
 
     def span(self, budget: int, modules: int, events: int, match: Match) -> tuple[int, int]:

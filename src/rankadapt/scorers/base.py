@@ -40,7 +40,8 @@ class Scorer(ABC):
         """Take in one optimizer step. Tensor code only: no host sync."""
 
     def sizes(self) -> Tensor | None:
-        """(M,) float: what else there is to tell of each module, for policies that ask (La-LoRA's value)."""
+        """(M, R) float: what else there is to tell of each module, were its rank 1, 2, ... R, for policies
+        that ask (La-LoRA's value)."""
         return None
 
     @abstractmethod

@@ -2,9 +2,8 @@
 
 | symbol | here | shape |
 |---|---|---|
-| W_dw, W_up cut to r' (Eq. 3) | ``A``, ``B`` in live slots | (R, d_in), (R, d_out) |
-| r_i, the rank of block i | mean rank of its modules | (M,) |
-| s_i (Eq. 7) | :meth:`Blockwise.sizes` | (M,) |
+| W_dw, W_up cut to r' (Eq. 3) | ``A``, ``B`` in the first r' slots, or in live ones | (R, d_in), (R, d_out) |
+| s_i (Eq. 7), were the rank of block i 1, ... R | :meth:`Blockwise.sizes` | (M, R) |
 | c_i | every slot of every module of block i | (M, R) |
 """
 
@@ -14,6 +13,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from rankadapt.adapters.reading import Reading, Stack
@@ -33,15 +33,19 @@ class Blockwise(ModuleScorer):
         """(M,): what each module adds to its block's contribution c.
 
         Args:
-            A, B: (M, R) float32, the squared norm of each row of the factors, dead slots included.
+            A, B: (M, R) float32, the squared norm of each row of the factors, dead slots and what is set
+                aside included.
         """
 
     def update(self, reading: Reading) -> None:
-        live, alike = reading.live, self._same_block(reading)
-        A, B = (squares(reading, reading.stacks(name)) for name in ("A", "B"))
+        alike = self._same_block(reading)
+        A, B = (
+            squares(reading, reading.stacks(name)) + squares(reading, reading.set_aside(name))
+            for name in ("A", "B")
+        )
         self._score(alike @ self.contribution(reading, A, B), reading)
-        ranks = alike @ live.sum(1).float() / alike.sum(1)
-        self._kept["sizes"] = alike @ (norm(A, live) + norm(B, live)) / ranks.clamp(min=1)
+        ranks = torch.arange(1, A.shape[1] + 1, device=A.device)
+        self._kept["sizes"] = alike @ (A.cumsum(1).sqrt() + B.cumsum(1).sqrt()) / ranks
 
     def sizes(self) -> Tensor:
         return self._recall("sizes")

@@ -4,7 +4,7 @@
 |---|---|---|
 | Fisher information of a module | squared gradients of live rows of A and B, summed | (M,) |
 | c_i | its sum over a block, smoothed | (M, R) |
-| s_i (Eq. 7) | :meth:`~rankadapt.scorers.blocks.Blockwise.sizes` | (M,) |
+| s_i (Eq. 7) | :meth:`~rankadapt.scorers.blocks.Blockwise.sizes` | (M, R) |
 
 The paper names the measure and gives no formula. So: the diagonal of the empirical Fisher information, with
 the gradient of a step in place of a sample's; smoothed by beta over the steps, from its first value, because

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from rankadapt.adapters.reading import Reading
 from rankadapt.scorers.base import When
-from rankadapt.scorers.blocks import Blockwise, norm, squares
+from rankadapt.scorers.blocks import Blockwise, norm
 
 
 @dataclass(kw_only=True)
@@ -39,8 +39,7 @@ class TruncatedNorm(Blockwise):
         left_A, left_B = norm(A, reading.live), norm(B, reading.live)
         if not self.fidelity:
             return left_B + left_A
-        whole_A = (A + squares(reading, reading.set_aside("A"))).sum(1).sqrt()
-        whole_B = (B + squares(reading, reading.set_aside("B"))).sum(1).sqrt()
+        whole_A, whole_B = A.sum(1).sqrt(), B.sum(1).sqrt()
         return fidelity(left_A, whole_A) * left_B + fidelity(left_B, whole_B) * left_A
 
 
