@@ -5,9 +5,9 @@
     python scripts/reproduce.py run hebira/table03 [hydra/launcher=joblib]
     python scripts/reproduce.py report hebira/table03 --html table03.html
 
-Further arguments are overrides for every run, as for train.py, and belong to what the runs are: give the same ones
-to `plan`, `run` and `report`. `seed=1,2` takes other seeds than the experiment's own. `run` starts what is missing,
-goes on with what was interrupted, leaves what is complete, and may be started twice at once.
+Further arguments are overrides for every run, as for train.py, and belong to what the runs are: give the
+same ones to `plan`, `run` and `report`. `seed=1,2` takes other seeds than the experiment's own. `run` starts
+what is missing, goes on with what was interrupted, leaves what is complete, and may run twice at once.
 """
 
 from __future__ import annotations
@@ -177,7 +177,9 @@ def main() -> int:
             command.add_argument("overrides", nargs="*", help="for every run")
         if name == "report":
             command.add_argument("--html", type=Path, help="also write a page there")
-            command.add_argument("--stage", choices=("best", "last"), default="best", help="the step that counts")
+            command.add_argument(
+                "--stage", choices=("best", "last"), default="best", help="the step that counts"
+            )
             command.add_argument("--despite", help="compare despite these differences, a comma between them")
     given = parser.parse_args()
     try:

@@ -33,7 +33,9 @@ def report(given: argparse.Namespace) -> int:
     """
     despite = [kind for kind in (given.despite or "").split(",") if kind]
     problems = refuse_unknown_kinds(despite)
-    problems += [Problem(str(f), None, "is no folder", "give one with runs") for f in given.folders if not f.is_dir()]
+    problems += [
+        Problem(str(f), None, "is no folder", "give one with runs") for f in given.folders if not f.is_dir()
+    ]
     if problems:
         raise ConfigError(problems)
     records, left_out = read_records(given.folders)

@@ -1,4 +1,4 @@
-"""Experiments: every published table has one, every printed figure a run or a reason, and what files may say."""
+"""Experiments: every published table has one, every printed figure a run or a reason; what files may say."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ def test_every_printed_figure_has_a_run_or_a_reason(name: str) -> None:
         return
     printed = tables()[found.published].cells
     figures = [c for c in printed if not c.is_average]
-    excused = sum(
-        any(why in found.leave_out for why in (c.model, c.method, c.metric)) for c in figures
-    )
+    excused = sum(any(why in found.leave_out for why in (c.model, c.method, c.metric)) for c in figures)
     assert len(planned) + excused == len(figures)
 
 
@@ -111,7 +109,9 @@ def test_figures_are_read_in_the_printed_unit() -> None:
     assert Figure.parse("accuracy x 100").read(record, "last") is None
     assert Figure.parse("seconds_per_epoch").read(record, "best") == 15
     assert Figure.parse("peak_memory x 1e-9").read(record, "last") == 2
-    assert {f.partition(" x ")[0] for units in names()["costs"].values() for f in units.values()} <= set(COSTS)
+    assert {f.partition(" x ")[0] for units in names()["costs"].values() for f in units.values()} <= set(
+        COSTS
+    )
 
 
 def test_a_grid_makes_trials_and_an_override_for_all_runs_wins(tmp_path: Path) -> None:

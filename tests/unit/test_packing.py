@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from rankadapt.errors import ConfigError
 from rankadapt.tasks.math import Mathematics, Problems
 from rankadapt.tasks.packing import bins, packed
+from rankadapt.training.validation import parse
+from tests.composed import composed
 
 WORDS = 60
 
@@ -47,6 +52,60 @@ def some_examples(seed: int = 0, count: int = 7) -> list[dict]:
         targets[: rng.integers(1, length)] = -100
         examples.append({"index": index, "input_ids": ids, "targets": targets})
     return examples
+
+
+def packing(*overrides: str) -> dict[str, Any]:
+    return composed("task=math/gsm8k", "model=tiny_llama", "task.packing=true", *overrides)
+
+
+REFUSED = {
+    "another architecture": (["model.architecture=mistral"], "tested for llama alone, not for mistral"),
+    "another attention": (["model.attention=flash_attention_2"], "only where a batch has a single row"),
+    "one of two": (["model.attention=flex_attention"], "is not tested for flex_attention"),
+    "prefix": (["method=prefix", "form.task_type=CAUSAL_LM"], "virtual tokens before a row"),
+    "prompt": (
+        ["method=peft", "form.task_type=CAUSAL_LM"]
+        + ["form.config._target_=peft.PromptTuningConfig", "+form.config.num_virtual_tokens=4"],
+        "virtual tokens before a row",
+    ),
+}
+
+
+@pytest.mark.parametrize(("overrides", "why"), REFUSED.values(), ids=REFUSED)
+def test_packing_is_refused_where_no_test_shows_that_nothing_leaks(overrides: list[str], why: str) -> None:
+    with pytest.raises(ConfigError, match=rf"(?s)task\.packing = True: .*{why}.*task\.packing=false"):
+        parse(packing(*overrides))
+    parse(packing(*overrides, "task.packing=false"))
+
+
+@pytest.mark.parametrize("overrides", [[], ["model.attention=eager"], ["model.attention=null"]])
+def test_packing_is_allowed_where_tests_show_it(overrides: list[str]) -> None:
+    assert parse(packing("method=lora", *overrides)).task.packs
+
+
+def test_an_architecture_that_the_configuration_does_not_name_is_refused_when_the_model_is_there() -> None:
+    parse(packing("method=lora", "model.architecture=null"))
+    size = {"n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": WORDS}
+    gpt2 = AutoModelForCausalLM.from_config(AutoConfig.for_model("gpt2", **size))
+    with pytest.raises(ConfigError, match="not for gpt2"):
+        mathematics(packing=True).join(gpt2, Padding())
+    mathematics(packing=False).join(gpt2, Padding())
+    mathematics(packing=True).join(tiny_llama(), Padding())  # type: ignore[arg-type]
+
+
+def test_a_prefix_would_leak() -> None:
+    """Why it is refused: with past key values an example's logits depend on the one before it."""
+    peft = pytest.importorskip("peft")
+    config = peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    model = peft.get_peft_model(tiny_llama(), config).eval()
+    changed = []
+    for first in ([5, 6, 7], [8, 9, 10]):
+        ids = [np.array(first), np.array([20, 21, 22])]
+        batch = packed(ids, ids, 6)
+        with torch.no_grad():
+            inputs = {name: batch[name] for name in ("input_ids", "position_ids")}
+            changed.append(model(**inputs, use_cache=False).logits[0, 3:])
+    assert not torch.allclose(changed[0], changed[1], atol=1e-3)
 
 
 class Padding:

@@ -1,8 +1,8 @@
 """``python train.py -m experiment=hebira/table03``: a Hydra sweep over the runs of an experiment.
 
-Each job is one run with ``resume=true``, started by whichever launcher is chosen. What is complete, or being run
-by another process, is not started; what was interrupted goes on. Without ``experiment=`` this is Hydra's own
-sweeper. Hydra imports this file at every start, so its own imports wait until there is a sweep.
+Each job is one run with ``resume=true``, started by whichever launcher is chosen. What is complete, or being
+run by another process, is not started; what was interrupted goes on. Without ``experiment=`` this is Hydra's
+own sweeper. Hydra imports this file at every start, so its own imports wait until there is a sweep.
 """
 
 from __future__ import annotations

@@ -24,6 +24,8 @@ class Adaptation:
     """Whether it lives on slots, so that scorers and policies apply."""
     merges: ClassVar[bool] = False
     """Whether :meth:`merge` can put it into the plain weights of the base model."""
+    adds_tokens: ClassVar[bool] = False
+    """Whether it puts virtual tokens, or their keys and values, before every row."""
 
 
 @dataclass(kw_only=True)

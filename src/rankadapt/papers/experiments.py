@@ -1,8 +1,8 @@
 """An experiment: a published table, or a study of our own, as the runs that give its figures.
 
-``conf/experiment/<paper>/<table>.yaml`` says what is particular to it; what the papers' names mean in general is
-in ``data/names.yaml``. A run is a tuple of overrides for ``python train.py``: two cells with equal overrides are
-one run, whichever tables they stand in.
+``conf/experiment/<paper>/<table>.yaml`` says what is particular to it; what the papers' names mean in
+general is in ``data/names.yaml``. A run is a tuple of overrides for ``python train.py``: two cells with
+equal overrides are one run, whichever tables they stand in.
 """
 
 from __future__ import annotations
@@ -158,7 +158,9 @@ def _problems(found: Experiment) -> Iterable[Problem]:
             if arm not in arms:
                 yield Problem(f"{where}: claims", arm, "is not one of its methods", ", ".join(sorted(arms)))
     if found.grid and not found.tuning_seeds:
-        yield Problem(f"{where}: tuning_seeds", None, "a grid needs seeds to choose on", "tuning_seeds: [101]")
+        yield Problem(
+            f"{where}: tuning_seeds", None, "a grid needs seeds to choose on", "tuning_seeds: [101]"
+        )
     if unknown := found.despite.keys() - KINDS.keys():
         reason = "is no kind of difference"
         yield Problem(f"{where}: despite", ", ".join(sorted(unknown)), reason, ", ".join(KINDS))

@@ -1,5 +1,5 @@
-"""What a run would be, from its configuration alone: modules, parameters, events, memory. No weight and no row
-of data is read; the model is built on the meta device."""
+"""What a run would be, from its configuration alone: modules, parameters, events, memory. No weight and no
+row of data is read; the model is built on the meta device."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import nn
 from transformers import AutoConfig, PretrainedConfig
 
 from rankadapt.adapters import Form, Whole, adapted_layers, inject
-from rankadapt.adapters.inject import linear_targets
 from rankadapt.adapters.collection import block_numbers
+from rankadapt.adapters.inject import linear_targets
 from rankadapt.errors import ModelError
 from rankadapt.papers.published import DATA
 from rankadapt.runs.adapt import head_parameters
@@ -69,7 +69,7 @@ def outline(config: RunConfig, train_examples: int) -> Outline:
     if isinstance(config.form, Whole):
         trained, added = _installed(config, config.form, model)
         counts, live, allocated = (trained, trained), (0, 0), trained
-    else:
+    elif isinstance(config.form, Form):
         counts, live, allocated = _slotted(config, config.form, model, targets, horizon)
         added = counts[1]
     return Outline(

@@ -1,4 +1,4 @@
-"""What the report of an experiment draws, from the files of its runs: the papers' figures, with our figures."""
+"""What the report of an experiment draws, from the files of its runs: the papers' plots."""
 
 from __future__ import annotations
 
@@ -81,7 +81,10 @@ def _sensitivity(found: Found) -> Drawn:
         ]
         if rows:
             key = found.final[0].variant.partition("=")[0]
-            yield f"{metric} on {task}", sensitivity_curves(sensitivity(pd.DataFrame(rows)), key, metric, task)
+            yield (
+                f"{metric} on {task}",
+                sensitivity_curves(sensitivity(pd.DataFrame(rows)), key, metric, task),
+            )
 
 
 def _number(variant: str) -> float | str:

@@ -70,9 +70,11 @@ def _of(folder: Path) -> Progress:
     return Progress(state, folder, record if state == "completed" else {}, error)
 
 
-def chosen(planned: Iterable[Planned], seeds: Iterable[int], output: Path) -> dict[tuple[str, str], Overrides]:
-    """(arm, task) -> the overrides of its best trial, by the mean of the primary metric over ``seeds``; an arm
-    without a complete tuning has no entry. On a tie the earlier trial of the grid wins."""
+def chosen(
+    planned: Iterable[Planned], seeds: Iterable[int], output: Path
+) -> dict[tuple[str, str], Overrides]:
+    """(arm, task) -> the overrides of its best trial, by the mean of the primary metric over ``seeds``; an
+    arm without a complete tuning has no entry. On a tie the earlier trial of the grid wins."""
     seeds = tuple(seeds)
     trials: dict[tuple[str, str], dict[Overrides, None]] = defaultdict(dict)
     for cell in planned:

@@ -18,7 +18,9 @@ from rankadapt.papers.experiments import Claim, Experiment
 from rankadapt.papers.progress import Progress, all_runs, progress, reported
 from rankadapt.papers.published import tables
 
-CELL_COLUMNS = ("model", "arm", "rank", "task", "metric", "published", "ours", "seeds", "difference", "command")
+CELL_COLUMNS = (
+    "model", "arm", "rank", "task", "metric", "published", "ours", "seeds", "difference", "command",
+)  # fmt: skip
 
 
 @dataclass
@@ -68,7 +70,9 @@ def document(found: Found, extra: Sequence[str] = (), despite: Sequence[str] = (
     """
     experiment = found.experiment
     command = " ".join(["python scripts/reproduce.py run", experiment.name, *extra])
-    made = Document([Heading(experiment.title, 1), Paragraph(f"Source: {experiment.source}."), Command(command)])
+    made = Document(
+        [Heading(experiment.title, 1), Paragraph(f"Source: {experiment.source}."), Command(command)]
+    )
     made.add(Paragraph(_state(found)))
     if experiment.notes:
         made.add(Paragraph(experiment.notes))
@@ -89,7 +93,8 @@ def _state(found: Found) -> str:
     told = ", ".join(f"{n} {state}" for state, n in counts.items())
     waiting = len({c.arm + c.task for c in found.planned}) - len({c.arm + c.task for c in found.final})
     tuned = f"; {waiting} arms wait for their tuning" if waiting else ""
-    return f"{len(states)} runs: {told}{tuned}. Figures are those of the {found.stage} step, mean ± sd over seeds (n)."
+    counted = f"Figures are those of the {found.stage} step, mean ± sd over seeds (n)."
+    return f"{len(states)} runs: {told}{tuned}. {counted}"
 
 
 def _row_of(cell: Planned) -> tuple[str, ...]:
@@ -124,7 +129,7 @@ def _averages(found: Found) -> dict[tuple[str, ...], str]:
     if not found.experiment.published:
         return {}
     printed = [c for c in tables()[found.experiment.published].cells if c.is_average]
-    averages = {}
+    averages: dict[tuple[str, ...], str] = {}
     for cell in printed:
         arm = ", ".join(part for part in (cell.method, cell.variant) if part)
         row = (cell.model, arm, "" if cell.rank is None else str(cell.rank))

@@ -1,4 +1,5 @@
-"""The runs of an experiment as the jobs of a sweep, in stages: what is tuned is tuned before it is reported."""
+"""The runs of an experiment as the jobs of a sweep, in stages: what is tuned is tuned before it is
+reported."""
 
 from __future__ import annotations
 

@@ -48,8 +48,8 @@ def filed(task: str) -> str:
 
 @contextmanager
 def only_one(family: Path) -> Iterator[None]:
-    """Hold the runs of one command, so that two processes do not go on with the same one. The operating system
-    gives the hold back when a process dies.
+    """Hold the runs of one command, so that two processes do not go on with the same one. The operating
+    system gives the hold back when a process dies.
 
     Raises:
         BusyError: another process holds them.
@@ -60,7 +60,9 @@ def only_one(family: Path) -> Iterator[None]:
             yield
     except Timeout:
         remedy = "wait for it, or leave resume=true away to start a run of its own"
-        raise BusyError(Problem(str(family), None, "another process is running this command", remedy)) from None
+        raise BusyError(
+            Problem(str(family), None, "another process is running this command", remedy)
+        ) from None
 
 
 def in_use(family: Path) -> bool:

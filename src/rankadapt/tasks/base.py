@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
+from rankadapt.errors import Problem
 from rankadapt.rows import Rows, parted
 from rankadapt.sources import Sources
 from rankadapt.tasks.examples import TaskData
@@ -56,6 +57,16 @@ class Task(ABC):
         if tokenizer.pad_token is None:  # LLaMA: padding is masked, any token will do
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
+
+    def problems(self, architecture: str, attention: str | None) -> list[Problem]:
+        """What the task cannot do with a model type of ``transformers`` and its ``attention`` (None: the
+        model's own choice)."""
+        return []
+
+    @property
+    def packs(self) -> bool:
+        """Whether several examples share a row of tokens."""
+        return False
 
     def head_kwargs(self) -> dict[str, Any]:
         """Keyword arguments for ``from_pretrained`` of the class named by :attr:`auto_model`."""

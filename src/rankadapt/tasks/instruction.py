@@ -4,7 +4,8 @@
     [padding] [start] prompt       for generation, which goes on at the end
 
 Packing puts the examples of a micro-batch into fewer rows. Each keeps its own positions from 0 on, by which
-transformers' attention keeps them apart: nothing leaks, and no loss changes.
+transformers' attention keeps them apart: nothing leaks, and no loss changes. Where that is not tested, it is
+refused (``packing.py``).
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from annotated_types import Gt
 from torch import Tensor
 from torch.nn import functional as F
 
+from rankadapt.errors import ConfigError, Problem
 from rankadapt.tasks.generation import IGNORED, Exchange, GenerationTask, token_losses
-from rankadapt.tasks.packing import packed
+from rankadapt.tasks.packing import packed, packing_problems
 from rankadapt.tasks.store import Encoded
 from rankadapt.tasks.tokens import padded
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 INPUTS = ("input_ids", "attention_mask", "position_ids")
 
@@ -50,6 +52,18 @@ class Instruction(GenerationTask, ABC):
     mask_prompt: bool = True
     packing: bool = False
     pack_length: Annotated[int, Gt(0)] = 2048
+
+    @property
+    def packs(self) -> bool:
+        return self.packing
+
+    def problems(self, architecture: str, attention: str | None) -> list[Problem]:
+        return list(packing_problems(architecture, attention)) if self.packing else []
+
+    def join(self, model: PreTrainedModel, processor: Any) -> None:
+        super().join(model, processor)
+        if problems := self.problems(model.config.model_type, model.config._attn_implementation):
+            raise ConfigError(problems)
 
     def encode(
         self, parsed: Sequence[Exchange], tokenizer: PreTrainedTokenizerBase, split: str

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch import Tensor
 
+from rankadapt.errors import Problem
 from rankadapt.tasks.tokens import padded
 
 NOBODY = -1
 IGNORED = -100
+ARCHITECTURES = ("llama",)
+"""Model types for which tests show that nothing leaks from one example of a row to the next."""
+ATTENTIONS = ("sdpa", "eager")
+"""The attentions of transformers for which they show it."""
+
+
+def packing_problems(architecture: str, attention: str | None) -> Iterator[Problem]:
+    """What speaks against packing for a model type of ``transformers`` with this attention (None: its own
+    choice). An attention that does not part the examples would give no error, only another loss."""
+    where, remedy = "task.packing", "task.packing=false"
+    if architecture not in ARCHITECTURES:
+        reason = (
+            f"that examples of a row do not see each other is tested for {', '.join(ARCHITECTURES)} alone"
+        )
+        yield Problem(where, True, f"{reason}, not for {architecture}", remedy)
+    if attention not in (*ATTENTIONS, None):
+        reason = f"{attention} tells the examples of a row apart only where a batch has a single row"
+        if attention != "flash_attention_2":
+            reason = f"that examples of a row do not see each other is not tested for {attention}"
+        yield Problem(where, True, reason, f"{remedy}, or model.attention=sdpa")
 
 
 def bins(lengths: Sequence[int], capacity: int) -> list[list[int]]:

@@ -17,13 +17,21 @@ from rankadapt.training.config import RunConfig
 def contradictions(config: RunConfig) -> list[Problem]:
     """Everything that excludes something else in ``config``."""
     problems = _sums(config)
-    for rule in (_whole, _form, _combine, _init, _policy, _scorer, _quantization):
+    for rule in (_task, _whole, _form, _combine, _init, _policy, _scorer, _quantization):
         problems += rule(config)
     return problems
 
 
 def _name(choice: object) -> str:
     return type(choice).__name__
+
+
+def _task(config: RunConfig) -> Iterator[Problem]:
+    if config.model.architecture is not None:
+        yield from config.task.problems(config.model.architecture, config.model.attention)
+    if config.task.packs and config.form.adds_tokens:
+        reason = "with virtual tokens before a row, transformers no longer tells its examples apart"
+        yield Problem("task.packing", True, reason, "task.packing=false")
 
 
 def _whole(config: RunConfig) -> Iterator[Problem]:

@@ -61,6 +61,13 @@ class Peft(Whole):
         return not config.is_prompt_learning and hasattr(tuner, "merge_and_unload")
 
     @property
+    def adds_tokens(self) -> bool:  # type: ignore[override]
+        """Whether it learns virtual tokens, as prefix and prompt tuning."""
+        if config_problems(self.config, self.task_type):
+            return False
+        return build_config(self.config).is_prompt_learning
+
+    @property
     def works_by_prefix(self) -> bool:
         """Whether it works by past key values, which gradient checkpointing drops."""
         if config_problems(self.config, self.task_type):

@@ -1,8 +1,9 @@
 """From records to arms: what was compared with what, over which seeds, after how much tuning.
 
-Two runs belong to one *study* if they have the same task and model; to one *arm* of it if their configurations
-are equal but for the seed and the optimizer; to one *trial* of the arm if the optimizer's settings are equal too.
-So the number of trials is how much an arm was tuned, and seeds are what its figures are a mean over.
+Two runs belong to one *study* if they have the same task and model; to one *arm* of it if their
+configurations are equal but for the seed and the optimizer; to one *trial* of the arm if the optimizer's
+settings are equal too. So the number of trials is how much an arm was tuned, and seeds are what its figures
+are a mean over.
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ class Arm:
 
     def best(self, metric: str) -> Trial:
         """The trial with the highest mean of ``metric`` at its best step; of equal ones the first."""
-        return max(self.trials, key=lambda trial: mean(trial.values(metric, "best").values() or [float("-inf")]))
+        return max(
+            self.trials, key=lambda trial: mean(trial.values(metric, "best").values() or [float("-inf")])
+        )
 
 
 @dataclass
@@ -82,8 +85,8 @@ class Study:
 
 
 def studies(records: Iterable[Record]) -> list[Study]:
-    """The complete runs among ``records``, sorted into studies, arms and trials, by name. Of two runs of equal
-    settings and seed the one that ended later counts."""
+    """The complete runs among ``records``, sorted into studies, arms and trials, by name. Of two runs of
+    equal settings and seed the one that ended later counts."""
     parts: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
         if record.content["status"] == "completed" and record.content["metrics"]:

@@ -1,4 +1,4 @@
-"""Whether two arms may be compared: a difference in budget, data, length, tuning or choice is one of its own."""
+"""Whether two arms may be compared: what sets them apart besides what they do."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def differences(a: Arm, b: Arm, left: Trial, right: Trial) -> Iterator[Differenc
             unit = "directions" if directions else "parameters"
             yield Difference(kind, f"{one:,.0f}", f"{other:,.0f} {unit}")
     for kind, text in (("data", _data), ("length", _length), ("selection", _selection)):
-        shared = sorted(left.runs.keys() & right.runs.keys()) or [None]
+        shared: list[int | None] = [*sorted(left.runs.keys() & right.runs.keys())] or [None]
         pairs = [(text(left, seed), text(right, seed)) for seed in shared]
         unlike = next(((x, y) for x, y in pairs if x != y), None)
         if unlike:
@@ -56,7 +56,7 @@ def differences(a: Arm, b: Arm, left: Trial, right: Trial) -> Iterator[Differenc
 
 
 def _budgets(directions: bool) -> dict[str, Callable[[dict[str, Any]], float]]:
-    """How to read both budgets: in directions, or where an arm has none in parameters, which do not change."""
+    """How to read both budgets: in directions; in parameters where an arm has none."""
     if not directions:
         return {"budget": lambda content: content["trainable_parameters"]["budget"]}
     return {
@@ -70,7 +70,8 @@ def _mean(trial: Trial, read: Callable[[dict[str, Any]], float]) -> float:
 
 
 def _content(trial: Trial, seed: int | None) -> dict[str, Any]:
-    return trial.runs[seed].content if seed in trial.runs else next(iter(trial.runs.values())).content
+    found = None if seed is None else trial.runs.get(seed)
+    return (found or next(iter(trial.runs.values()))).content
 
 
 def _data(trial: Trial, seed: int | None) -> str:

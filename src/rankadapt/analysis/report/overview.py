@@ -14,7 +14,7 @@ from rankadapt.analysis.statistics import Comparison, compare, holm, seeds_neede
 from rankadapt.errors import Problem
 
 ARM_COLUMNS = (
-    "arm", "settings tried", "seeds", "best", "last", "trained", "directions", "mean over time", "ms per step",
+    "arm", "settings tried", "seeds", "best", "last", "trained", "directions", "mean over time", "ms / step",
 )  # fmt: skip
 PAIR_COLUMNS = (
     "arm", "against", "n", "difference", "95 % interval", "p", "p of all", "seeds for 80 %", "verdict",
@@ -27,7 +27,8 @@ class Choice:
 
     Attributes:
         against: the method that others are compared with; None for all pairs.
-        stage: ``best`` or ``last``; None for the best where a split was kept apart to choose it, else the last.
+        stage: ``best`` or ``last``; None for the best where a split was kept apart to choose it, else the
+            last.
         despite: kinds of difference (keys of :data:`KINDS`) in spite of which to compare.
     """
 

@@ -37,8 +37,8 @@ for (const head of document.querySelectorAll("th")) head.onclick = () => {
   const down = head.getAttribute("aria-sort") === "ascending";
   const key = row => { const text = row.cells[column].innerText, number = parseFloat(text);
                        return isNaN(number) ? text : number; };
-  const sign = down ? -1 : 1;
-  const order = (a, b) => typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0) : typeof a === "number" ? -1 : 1;
+  const sign = down ? -1 : 1, less = (a, b) => a < b ? -1 : a > b ? 1 : 0;
+  const order = (a, b) => typeof a === typeof b ? less(a, b) : typeof a === "number" ? -1 : 1;
   [...body.rows].sort((a, b) => sign * order(key(a), key(b))).forEach(row => body.append(row));
   for (const other of table.querySelectorAll("th")) other.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", down ? "descending" : "ascending");
