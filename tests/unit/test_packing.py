@@ -58,17 +58,19 @@ def packing(*overrides: str) -> dict[str, Any]:
     return composed("task=math/gsm8k", "model=tiny_llama", "task.packing=true", *overrides)
 
 
+VIRTUAL = ["form.task_type=CAUSAL_LM", "trainer.gradient_checkpointing=false"]
+PROMPT = ["form.config._target_=peft.PromptTuningConfig", "+form.config.num_virtual_tokens=4"]
+PROMPT += ["~form.config.r", "~form.config.alpha"]
 REFUSED = {
     "another architecture": (["model.architecture=mistral"], "tested for llama alone, not for mistral"),
-    "another attention": (["model.attention=flash_attention_2"], "only where a batch has a single row"),
-    "one of two": (["model.attention=flex_attention"], "is not tested for flex_attention"),
-    "prefix": (["method=prefix", "form.task_type=CAUSAL_LM"], "virtual tokens before a row"),
-    "prompt": (
-        ["method=peft", "form.task_type=CAUSAL_LM"]
-        + ["form.config._target_=peft.PromptTuningConfig", "+form.config.num_virtual_tokens=4"],
-        "virtual tokens before a row",
+    "another attention": (
+        ["model.attention=flash_attention_2"],
+        "tested for sdpa and eager alone, not for flash_attention_2",
     ),
+    "prefix": ([*VIRTUAL, "method=prefix"], "virtual tokens before a row"),
+    "prompt": ([*VIRTUAL, "method=peft", *PROMPT], "virtual tokens before a row"),
 }
+"""What is chosen, and what is said of it."""
 
 
 @pytest.mark.parametrize(("overrides", "why"), REFUSED.values(), ids=REFUSED)

@@ -20,18 +20,15 @@ ATTENTIONS = ("sdpa", "eager")
 
 def packing_problems(architecture: str, attention: str | None) -> Iterator[Problem]:
     """What speaks against packing for a model type of ``transformers`` with this attention (None: its own
-    choice). An attention that does not part the examples would give no error, only another loss."""
-    where, remedy = "task.packing", "task.packing=false"
+    choice). One that does not part the examples would give no error, only another loss: flash_attention_2
+    parts them only where a batch has a single row."""
+    untested = "that the examples of a row do not see each other is tested for {} alone, not for {}"
     if architecture not in ARCHITECTURES:
-        reason = (
-            f"that examples of a row do not see each other is tested for {', '.join(ARCHITECTURES)} alone"
-        )
-        yield Problem(where, True, f"{reason}, not for {architecture}", remedy)
+        reason = untested.format(", ".join(ARCHITECTURES), architecture)
+        yield Problem("task.packing", True, reason, "task.packing=false")
     if attention not in (*ATTENTIONS, None):
-        reason = f"{attention} tells the examples of a row apart only where a batch has a single row"
-        if attention != "flash_attention_2":
-            reason = f"that examples of a row do not see each other is not tested for {attention}"
-        yield Problem(where, True, reason, f"{remedy}, or model.attention=sdpa")
+        reason = untested.format(" and ".join(ATTENTIONS), attention)
+        yield Problem("task.packing", True, reason, "task.packing=false, or model.attention=sdpa")
 
 
 def bins(lengths: Sequence[int], capacity: int) -> list[list[int]]:
