@@ -52,3 +52,15 @@ def _read(file: Path) -> Record | Problem:
     if wrong:
         return Problem(str(file), None, f"lacks {', '.join(wrong)}, or holds another type there", "left out")
     return Record(file.parent, content)
+
+
+def command_of(folder: Path) -> str | None:
+    """The command line of the run in ``folder``, without its seed and without what changes no result; None
+    where Hydra left none."""
+    try:
+        text = (folder / ".hydra/overrides.yaml").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    given = [line.removeprefix("- ").strip("'\"") for line in text.splitlines() if line.startswith("- ")]
+    kept = [o for o in given if o.partition("=")[0].partition(".")[0] not in ("seed", "resume", "paths")]
+    return " ".join(["python train.py -m", *kept])

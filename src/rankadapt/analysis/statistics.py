@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy import stats
 
+RESAMPLES = 9999
 BCA_FROM = 10
 """Fewest pairs for BCa: its skewness comes from leaving one pair out, which is noise with fewer."""
 
@@ -58,7 +61,8 @@ def power(effect: float, n: int, alpha: float = 0.05) -> float:
 
 def seeds_needed(effect: float, wanted: float = 0.8, alpha: float = 0.05, most: int = 1000) -> int | None:
     """Fewest seeds whose :func:`power` reaches ``wanted``; None where more than ``most`` would be needed."""
-    return next((n for n in range(2, most + 1) if power(effect, n, alpha) >= wanted), None)
+    found = bisect_left(range(most + 1), wanted, lo=2, key=lambda n: power(effect, n, alpha))
+    return found if found <= most else None
 
 
 def verdict(claim: str, found: Comparison, *, p: float | None = None, alpha: float = 0.05) -> str:
@@ -93,8 +97,17 @@ def _interval(change: np.ndarray, level: float) -> tuple[float, float] | None:
         return None
     if np.ptp(change) <= 1e-12:
         return float(change[0]), float(change[0])
-    method = "BCa" if len(change) >= BCA_FROM else "percentile"
+    if len(change) < BCA_FROM:
+        tail = (1 - level) / 2
+        low, high = np.quantile(change[_resamples(len(change))].mean(axis=1), [tail, 1 - tail])
+        return float(low), float(high)
     found = stats.bootstrap(
-        (change,), np.mean, confidence_level=level, n_resamples=9999, method=method, rng=0
+        (change,), np.mean, confidence_level=level, n_resamples=RESAMPLES, method="BCa", rng=0
     ).confidence_interval
     return float(found.low), float(found.high)
+
+
+@cache
+def _resamples(n: int) -> np.ndarray:
+    """(RESAMPLES, n): which of ``n`` pairs each resample takes; the same in every comparison."""
+    return np.random.default_rng(0).integers(n, size=(RESAMPLES, n))

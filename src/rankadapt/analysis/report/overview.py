@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-from rankadapt.analysis.reading import Record
+from rankadapt.analysis.plots.dots import arms_plot
+from rankadapt.analysis.reading import Record, command_of
 from rankadapt.analysis.report.arms import Arm, Study, studies
 from rankadapt.analysis.report.comparable import KINDS, Difference, differences
-from rankadapt.analysis.report.document import Document, Grid, Heading, Items, Paragraph
+from rankadapt.analysis.report.document import Document, Grid, Heading, Items, Paragraph, Picture
 from rankadapt.analysis.statistics import Comparison, compare, holm, seeds_needed, verdict
 from rankadapt.errors import Problem
 
@@ -46,6 +47,8 @@ def overview(records: Iterable[Record], left_out: Sequence[Problem], choice: Cho
         document.add(Paragraph("No complete run was found."))
     for study in found:
         document.add(Heading(study.name), _arms(study), *_comparisons(study, choice))
+        document.add(Picture(arms_plot(study.name, *_drawn(study)), f"every seed of every arm, {study.name}"))
+        document.add(Items(list(_commands(study))))
     document.add(*_incomplete(records, left_out))
     return document
 
@@ -99,6 +102,21 @@ def _arms(study: Study) -> Grid:
             ]
         )
     return Grid(f"{metric}: mean ± sd over seeds, at the best step and at the last", ARM_COLUMNS, rows)
+
+
+def _drawn(study: Study) -> tuple[str, dict[str, list[float]]]:
+    """The metric, and the figures of every arm at the last step, by its name."""
+    metric = reported_metric(study)
+    values = {arm.name: arm.best(study.primary).values(metric, "last") for arm in study.arms}
+    return metric, {name: list(found.values()) for name, found in values.items() if found}
+
+
+def _commands(study: Study) -> Iterator[str]:
+    """What to type for each arm's best trial, where the run was one of the command line."""
+    for arm in study.arms:
+        runs = arm.best(study.primary).runs
+        if command := command_of(next(iter(runs.values())).folder):
+            yield f"{arm.name}: {command} seed={','.join(map(str, sorted(runs)))}"
 
 
 @dataclass(frozen=True)
