@@ -18,11 +18,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
 
 from rankadapt.analysis.report.document import Document, Grid, Heading, Items, Paragraph
 from rankadapt.analysis.report.overview import refuse_unknown_kinds
@@ -31,18 +26,15 @@ from rankadapt.analysis.report.text import as_text
 from rankadapt.cli import write_page
 from rankadapt.errors import ConfigError, RankAdaptError
 from rankadapt.papers.cells import Planned, Run, cells
+from rankadapt.papers.compose import CONF, configuration
 from rankadapt.papers.experiments import Experiment, Overrides, experiment, experiments
 from rankadapt.papers.outline import Outline, outline
 from rankadapt.papers.pictures import pictures
 from rankadapt.papers.progress import all_runs, progress
 from rankadapt.papers.side_by_side import document, find
 from rankadapt.papers.sweeps import extras, seeds_of
-from rankadapt.runs.directory import register
-from rankadapt.training.config import RunConfig
-from rankadapt.training.validation import parse
 
 ROOT = Path(__file__).resolve().parents[1]
-CONF = ROOT / "conf"
 PLAN_COLUMNS = ("state", "steps", "events", "directions", "trained", "memory", "command")
 
 
@@ -69,16 +61,6 @@ class Asked:
     def runs(self) -> list[Run]:
         """Every run that is known now."""
         return all_runs(self.experiment, self.planned, self.output, self.seeds)
-
-
-def configuration(overrides: Overrides) -> RunConfig:
-    """What ``python train.py <overrides>`` would run."""
-    register()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", overrides=list(overrides))
-    resolved: Any = OmegaConf.to_container(cfg, resolve=True)
-    return parse(resolved)
 
 
 def show_list(given: argparse.Namespace) -> int:
