@@ -103,6 +103,16 @@ class Adapters:
         for layer in self.layers:
             layer.watch(activations, inputs, update)
 
+    @torch.no_grad()
+    def set_window(self, window: int, learn_from: int = 0) -> None:
+        """Let only the first ``window`` slots of every module take part while training, at the scale of that
+        rank, and only those from ``learn_from`` on receive gradients (DyLoRA)."""
+        for layer in self.layers:
+            layer.window, layer.learn_from = window, learn_from
+        scales = [layer.window_scale for layer in self.layers]
+        torch._foreach_zero_(scales)
+        torch._foreach_add_(scales, self.layers[0].options.scale(window, window, self.slots))
+
     def forget(self) -> None:
         """Drop what the probes have noted since it was last taken."""
         for layer in self.layers:
@@ -128,8 +138,12 @@ class Adapters:
 
     def take_dense_sensitivity(self) -> Tensor:
         """(M,) float32: ``sum |ΔW * dLoss/dΔW| / sqrt(numel)`` since the last time; the gradient is averaged
-        over processes, as gradients are."""
-        return torch.stack([_dense_sensitivity(layer) for layer in self.layers])
+        over processes, as gradients are. Module by module: all updates at once would take as much memory as
+        all these gradients do."""
+        zero = torch.zeros((), device=self.device)
+        products = [_dense_product(layer, zero) for layer in self.layers]
+        roots = [(layer.in_features * layer.out_features) ** 0.5 for layer in self.layers]
+        return torch.stack(torch._foreach_div(torch._foreach_norm(products, 1), roots))
 
     def stacks(self, name: str, gradients: bool = False, aside: bool = False) -> list[Stack]:
         """Parameter ``name`` of all modules, or its gradient, or what it has set aside, stacked by shape."""
@@ -184,9 +198,9 @@ def _summed(board: Tensor) -> Tensor:
     return board
 
 
-def _dense_sensitivity(layer: AdaptedLinear) -> Tensor:
-    gradient = _taken(layer.update_probe, torch.zeros((), device=layer.live.device))
+def _dense_product(layer: AdaptedLinear, zero: Tensor) -> Tensor:
+    """``ΔW * dLoss/dΔW`` (d_out, d_in), in the place of the gradient that is taken; ``zero`` without one."""
+    gradient = _taken(layer.update_probe, zero)
     if dist.is_available() and dist.is_initialized():
         gradient = _summed(gradient) / dist.get_world_size()
-    delta = layer.delta().detach()
-    return (delta * gradient).abs().sum() / delta.numel() ** 0.5
+    return gradient.mul_(layer.delta().detach()) if gradient.dim() else gradient

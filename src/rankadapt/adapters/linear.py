@@ -57,8 +57,8 @@ class AdaptedLinear(Mergeable):
         self.combine, self.storage = combine or Add(), storage
         self.in_features, self.out_features = base.in_features, base.out_features
         self.slots, self.initial_rank, self.rank = slots, rank, rank
-        self.window: int | None = None
-        self.learn_from = 0
+        self.window: int | None = None  # how many slots take part while training; None for all that live
+        self.learn_from = 0  # the first of them that receives gradients
         self.probe: Tensor | None = None
         self.input_probe: Tensor | None = None
         self.update_probe: Tensor | None = None
@@ -126,13 +126,6 @@ class AdaptedLinear(Mergeable):
             return self.slots
         held = min(self.rank + (self.form.reserve if self.reserves else 0), self.slots)
         return held if self.window is None or not self.training else min(self.window, held)
-
-    def set_window(self, window: int | None, learn_from: int = 0) -> None:
-        """Let only the first ``window`` slots take part while training, at the scale of that rank, and only
-        those from ``learn_from`` on receive gradients (DyLoRA)."""
-        self.window, self.learn_from = window, learn_from
-        if window is not None:
-            self.window_scale.fill_(self.options.scale(window, window, self.slots))
 
     def resize(self, rank: int, prefix: bool = True) -> None:
         """Note that ``rank`` slots live, the first ones if ``prefix``; the scale follows."""

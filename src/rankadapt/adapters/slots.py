@@ -159,11 +159,9 @@ def _mask(adapters: Adapters, live: Tensor, change: Change) -> Moves:
 @torch.no_grad()
 def hold(adapters: Adapters) -> None:
     """Set the cores of dead slots to zero, under ``in_place``: they may have regrown since the last event."""
-    layers = adapters.layers
-    cores = [layer.slot_parameters()[layer.form.outgoing] for layer in layers]
-    masks = [layer.live.view(-1, *[1] * (core.dim() - 1)) for layer, core in zip(layers, cores, strict=True)]
-    for core, mask in zip(cores, masks, strict=True):
-        core.mul_(mask)
+    cores = [layer.slot_parameters()[layer.form.outgoing].detach() for layer in adapters.layers]
+    live = adapters.live().to(cores[0].dtype)
+    torch._foreach_mul_(cores, list(live.view(*live.shape, *[1] * (cores[0].dim() - 1)).unbind()))
 
 
 @torch.no_grad()

@@ -89,8 +89,10 @@ class Sparsity:
         for index, (_, layers) in enumerate(adapters.alike("A")):
             A = torch.stack([layer.A.detach() for layer in layers])
             goes = least_important(A.float(), self._norms[f"norms.{index}"], self.share)
+            torch._foreach_copy_(
+                [layer.A.detach() for layer in layers], list(A.masked_fill(goes, 0).unbind())
+            )
             for layer, mask in zip(layers, goes, strict=True):
-                layer.A.masked_fill_(mask, 0)
                 state = optimizer.state.get(layer.A, {}) if optimizer and not self.regrow else {}
                 for value in state.values():
                     if isinstance(value, Tensor) and value.shape == mask.shape:

@@ -234,8 +234,7 @@ class Controller:
         rank = max(self.adapters.ranks(), default=0)
         window = self.policy.window(self.taken + 1, rank, self.options.seed) if rank else None
         if window is not None:
-            for layer in self.adapters.layers:
-                layer.set_window(window, window - 1 if self.policy.frozen else 0)
+            self.adapters.set_window(window, window - 1 if self.policy.frozen else 0)
 
 
 def _agreed(scores: Tensor) -> Tensor:
