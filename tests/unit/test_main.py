@@ -12,6 +12,8 @@ from omegaconf import OmegaConf
 
 from rankadapt.errors import ConfigError, Problem
 from rankadapt.runs import main as commands
+from rankadapt.runs.directory import status
+from rankadapt.runs.records import write_json
 from rankadapt.runs.sweep import Ended, SweepSummary
 
 
@@ -79,6 +81,22 @@ def test_when_the_process_exits(
     with pytest.raises(SystemExit) as raised:
         commands.main(OmegaConf.create({}))
     assert raised.value.code == code
+
+
+@pytest.mark.parametrize(("before", "after"), [("interrupted", "failed"), ("failed", "failed"), (None, None)])
+def test_a_process_that_fails_fails_the_run(
+    before: str | None, after: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Process 0, ended with a signal because another one had failed, has said that it was interrupted."""
+    if before:
+        write_json(tmp_path / "results.json", {"status": before, "error": "its own words"})
+    monkeypatch.setattr(commands, "launch", lambda *_: 3)
+    config: Any = None
+    with pytest.raises(commands.ProcessFailed):
+        commands._in_processes(config, tmp_path, {})
+    assert status(tmp_path) == after
+    if before == "failed":
+        assert "its own words" in (tmp_path / "results.json").read_text()
 
 
 def job(directory: Path, value: Any, *overrides: str) -> JobReturn:
