@@ -119,8 +119,13 @@ def _table(found: Found) -> Grid:
         line = [*row, *(given.get(column, "waits for its tuning") for column in columns)]
         lines.append([*line, average.get(row, "")] if average else line)
     heads = ["model", "arm", "rank", *names, *(["average"] if average else [])]
-    keep = [i for i, name in enumerate(heads) if i > 2 or name == "arm" or any(line[i] for line in lines)]
     caption = "published -> ours" if found.experiment.published else "ours"
+    return _grid(caption, heads, lines)
+
+
+def _grid(caption: str, heads: Sequence[str], lines: Sequence[Sequence[str]]) -> Grid:
+    """A table without the columns that are empty in every row."""
+    keep = [i for i in range(len(heads)) if any(line[i] for line in lines)]
     return Grid(caption, [heads[i] for i in keep], [[line[i] for i in keep] for line in lines])
 
 
@@ -157,7 +162,7 @@ def _cells(found: Found) -> Grid:
                 " ".join(["python train.py -m", *cell.overrides, f"seed={seeds or _seeds(found)}"]),
             ]
         )
-    return Grid("", CELL_COLUMNS, rows)
+    return _grid("", CELL_COLUMNS, rows)
 
 
 def _seeds(found: Found) -> str:
