@@ -66,6 +66,8 @@ def quantized(layer: nn.Linear, options: Quantization) -> nn.Module:
         quant_type=options.kind,
         compress_statistics=options.double,
     )
+    # Else some CPUs repack weights at the first evaluation: other numbers, and an error on narrow layers.
+    new.support_avx512bf16_for_cpu = False
     new.weight = packed._quantize(layer.weight.device)
     new.bias = layer.bias
     return new.requires_grad_(False)
