@@ -34,7 +34,8 @@ a dot is that module alone."""
 MAY_NOT_IMPORT: dict[str, set[str]] = {
     "training": {"analysis", "export", "papers", "runs"},
     "export": {"analysis", "papers", "runs"},
-    "analysis": {"runs"},
+    "analysis": {"papers", "runs"},
+    "runs": {"papers"},
 }
 """Among what runs: the loop does not know who looks at its results, and nobody knows the command line."""
 
