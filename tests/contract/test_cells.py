@@ -1,4 +1,4 @@
-"""Every cell of every table composes, its sums come out, and it trains the parameters that its paper prints."""
+"""Every cell of every table composes, its sums come out, and it trains the parameters that are printed."""
 
 from __future__ import annotations
 

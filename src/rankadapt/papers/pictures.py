@@ -96,8 +96,14 @@ def _number(variant: str) -> float | str:
 
 
 def _effective_rank(found: Found) -> Drawn:
-    """Effective rank and utilisation of every arm, and the difference of the last to the first."""
+    """Effective rank and utilisation of every arm: while training, at the end, and the difference of the last
+    to the first."""
     for task, runs in _by_task(found):
+        for name in ("effective_rank", "utilisation"):
+            logged = {arm: course(run.metrics(), f"spectrum/{name}") for arm, run in runs.items()}
+            if any(len(values) for values in logged.values()):
+                told = name.replace("_", " ")
+                yield f"{told} while training, {task}", curves(logged, f"{told}, mean over modules", task)
         frames = {arm: effective_ranks(run.factors(), run.final_ranks()) for arm, run in runs.items()}
         yield f"effective rank (HeBiRA Eq. 21), {task}", utilisation_bars(frames, task)
         if len(frames) > 1:

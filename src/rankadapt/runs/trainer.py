@@ -15,6 +15,7 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from rankadapt.errors import ConfigError, Problem
 from rankadapt.runs.session import Session
+from rankadapt.runs.spectrum import Spectrum, refuse_unfolded
 from rankadapt.training.checkpoint import AtomicCheckpointIO, Keeper
 from rankadapt.training.clock import Clock
 from rankadapt.training.config import RunConfig
@@ -54,6 +55,9 @@ def build_host(
     metrics = StepMetrics(trainer.log_every_n_steps, session.controller)
     texts = GenerationsWriter(directory / "generations")  # before the keeper, which may end the run
     callbacks: list[pl.Callback] = [clock, ranks] if steps else [clock, ranks, metrics, texts, keeper]
+    if every := None if steps else config.evaluation.spectrum_every_n_steps:
+        refuse_unfolded(session.module.model, every)
+        callbacks.append(Spectrum(every, session.adapters))
     if trainer.progress_bar:
         callbacks.append(TQDMProgressBar(refresh_rate=5))
     if not steps:

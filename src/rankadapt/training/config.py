@@ -139,11 +139,13 @@ class TrainerConfig:
 @dataclass(kw_only=True)
 class EvaluationConfig:
     """``every_n_steps``: None evaluates only at the end. ``at_start``: also before the first step.
+    ``spectrum_every_n_steps``: log effective rank and utilisation this often; None for never.
     ``run_generated_code``: run the programs that a model wrote, in the sandbox; without one they are not run
     at all."""
 
     every_n_steps: Positive | None = None
     at_start: bool = True
+    spectrum_every_n_steps: Positive | None = None
     run_generated_code: bool = False
 
 
