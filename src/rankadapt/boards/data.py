@@ -60,8 +60,8 @@ class Event:
         total: optimizer steps of the run.
         first, last: ranks may change after steps ``first < step <= last`` (``t_i`` and ``total - t_f``).
         budget: what the run is to end with, in the unit of :attr:`Limits.cost`.
-        sizes: (M, R) float, what the scorer tells of each module besides its directions' scores, at every rank
-            from 1 that it may come to (:meth:`Scorer.sizes`), or None.
+        sizes: (M, R) float, what the scorer tells of each module besides its directions' scores, at every
+            rank from 1 that it may come to (:meth:`Scorer.sizes`), or None.
     """
 
     index: int

@@ -16,8 +16,8 @@ from rankadapt.training.steps import OptimizerStepCallback
 class Spectrum(OptimizerStepCallback):
     """Logs ``spectrum/effective_rank`` and ``spectrum/utilisation``, means over the modules that have a rank.
 
-    A singular value decomposition of an r x r matrix for each module, on the host: some tenths of a second for
-    a base model, so every hundred steps rather than every ten.
+    A singular value decomposition of an r x r matrix for each module, on the host: some tenths of a second
+    for a base model, so every hundred steps rather than every ten.
 
     Args:
         every: optimizer steps between two entries.
