@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from rankadapt.errors import ConfigError, Problem, RankAdaptError
+from rankadapt.errors import BusyError, ConfigError, Problem, RankAdaptError
 from rankadapt.runs.directory import only_one, status
 from rankadapt.runs.dry_run import dry_run
 from rankadapt.runs.launch import launch, needs_launch
@@ -37,12 +37,12 @@ class ProcessFailed(Exception):
 
 def main(cfg: DictConfig) -> Ended:
     """Run one composed configuration. Exits with 0 if it completed, 1 at a defect, 2 if it could not be run,
-    75 if it was interrupted. A job of a sweep does not exit (unless a signal asks for it): the next begins.
+    75 if it was interrupted, or another process is at it. A job of a sweep does not exit (unless a signal asks for it): the next begins.
     """
     hydra = HydraConfig.get()
     swept = hydra.mode == RunMode.MULTIRUN
-    _, ended = guarded(lambda: start(cfg, Path(hydra.runtime.output_dir)), every_error=swept)
-    if ended.code == EXIT_INTERRUPTED:
+    results, ended = guarded(lambda: start(cfg, Path(hydra.runtime.output_dir)), every_error=swept)
+    if results is not None and ended.code == EXIT_INTERRUPTED:
         print(f"\ninterrupted: {ended.error}. The same command with resume=true goes on.")
     if ended.code and not (swept and not ended.error.startswith("received")):
         sys.exit(ended.code)
@@ -99,7 +99,7 @@ def guarded(work: Callable[[], Results | None], every_error: bool = False) -> tu
         results = work()
     except RankAdaptError as error:
         print(f"\n{error}", file=sys.stderr)
-        return None, Ended(EXIT_USER_ERROR, str(error))
+        return None, Ended(EXIT_INTERRUPTED if isinstance(error, BusyError) else EXIT_USER_ERROR, str(error))
     except ProcessFailed as error:
         return None, Ended(error.code if error.code > 0 else 1, str(error))
     except Exception as error:

@@ -83,7 +83,7 @@ class SweepSummary(Callback):
 
 
 def _row(job: _Job) -> tuple[str, str, str, str]:
-    status = "failed" if job.ended.code else "completed"
+    status = {0: "completed", EXIT_INTERRUPTED: "taken"}.get(job.ended.code, "failed")
     try:
         results = json.loads((job.directory / "results.json").read_text())
         metrics = results["metrics"]
