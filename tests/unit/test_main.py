@@ -10,7 +10,7 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from rankadapt.errors import ConfigError, Problem
+from rankadapt.errors import BusyError, ConfigError, Problem
 from rankadapt.runs import main as commands
 from rankadapt.runs.directory import status
 from rankadapt.runs.records import write_json
@@ -36,6 +36,8 @@ def test_codes_by_how_a_run_ends() -> None:
     assert ended_by(lambda: None) == Ended(0)  # a dry run
     assert ended_by(lambda: {"status": "interrupted", "error": "why"}) == Ended(75, "why")
     assert ended_by(raising(WRONG)) == Ended(2, str(WRONG))
+    taken = BusyError(Problem("folder", None, "another process is running this command"))
+    assert ended_by(raising(taken)) == Ended(75, str(taken))
     assert ended_by(raising(commands.ProcessFailed(-9))).code == 1
     assert ended_by(raising(commands.ProcessFailed(2))).code == 2
 
