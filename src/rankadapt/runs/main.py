@@ -37,8 +37,8 @@ class ProcessFailed(Exception):
 
 def main(cfg: DictConfig) -> Ended:
     """Run one composed configuration. Exits with 0 if it completed, 1 at a defect, 2 if it could not be run,
-    75 if it was interrupted, or another process is at it. A job of a sweep does not exit (unless a signal asks
-    for it): the next begins.
+    75 if it was interrupted, or another process is at it. A job of a sweep does not exit (unless a signal
+    asks for it): the next begins.
     """
     hydra = HydraConfig.get()
     swept = hydra.mode == RunMode.MULTIRUN
