@@ -15,26 +15,28 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rankadapt.analysis.report.document import Document, Grid, Heading, Items, Paragraph
+from rankadapt.analysis.report.document import Document, Grid, Heading, Items, Paragraph, Picture
 from rankadapt.analysis.report.overview import refuse_unknown_kinds
 from rankadapt.analysis.report.page import as_page
 from rankadapt.analysis.report.text import as_text
 from rankadapt.cli import write_page
 from rankadapt.errors import ConfigError, RankAdaptError
 from rankadapt.papers.cells import Planned, Run, cells
-from rankadapt.papers.compose import CONF, configuration
 from rankadapt.papers.experiments import Experiment, Overrides, experiment, experiments
-from rankadapt.papers.outline import Outline, outline
-from rankadapt.papers.pictures import pictures
 from rankadapt.papers.progress import all_runs, progress
-from rankadapt.papers.side_by_side import document, find
+from rankadapt.papers.side_by_side import Found, document, find
 from rankadapt.papers.sweeps import extras, seeds_of
 
+if TYPE_CHECKING:
+    from rankadapt.papers.outline import Outline
+
 ROOT = Path(__file__).resolve().parents[1]
+CONF = ROOT / "conf"
 PLAN_COLUMNS = ("state", "steps", "events", "directions", "trained", "memory", "command")
 
 
@@ -90,6 +92,11 @@ def show_plan(given: argparse.Namespace) -> int:
 
 
 def _outlined(overrides: Overrides, examples: int | None) -> Outline | str:
+    from rankadapt.papers.compose import (
+        configuration,
+    )  # needs torch and transformers, `run` and `report` do not
+    from rankadapt.papers.outline import outline
+
     try:
         config = configuration(overrides)
         return outline(config, config.task.max_train_examples or examples or 1)
@@ -133,12 +140,18 @@ def show_report(given: argparse.Namespace) -> int:
         raise ConfigError(problems)
     found = find(asked.experiment, asked.planned, asked.output, asked.seeds, given.stage)
     made = document(found, asked.extra, despite)
-    if drawn := list(pictures(found)):
+    if asked.experiment.figure and (drawn := list(_pictures(found))):
         made.add(Heading("Plots"), *drawn)
     print(as_text(made, given.width), end="")
     if given.html:
         write_page(given.html, as_page(made, asked.experiment.title))
     return 0
+
+
+def _pictures(found: Found) -> Iterator[Picture]:
+    from rankadapt.papers.pictures import pictures  # reads weights, so it needs torch
+
+    return pictures(found)
 
 
 def main() -> int:

@@ -37,12 +37,16 @@ class Progress:
     error: str = ""
 
 
+def identity(overrides: Iterable[str]) -> list[str]:
+    """Those of ``overrides`` that say something about a result."""
+    return [o for o in overrides if o.partition("=")[0] not in NOT_IDENTITY]
+
+
 def families(output: Path, run: Run) -> list[Path]:
     """The folders below ``output`` that hold the attempts at ``run``: one, or none."""
     chosen = dict(o.lstrip("+~").partition("=")[::2] for o in run.overrides)
     method, task = chosen.get("method", "hebira"), chosen.get("task", "demo/entailment")
-    identity = (o for o in run.arguments if o.partition("=")[0] not in NOT_IDENTITY)
-    name = f"*-seed{run.seed}-{digest(','.join(sorted(identity)))}"
+    name = f"*-seed{run.seed}-{digest(','.join(sorted(identity(run.arguments))))}"
     return sorted((output / method / filed(task)).glob(name))
 
 

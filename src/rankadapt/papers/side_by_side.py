@@ -15,7 +15,7 @@ from rankadapt.analysis.report.overview import spread
 from rankadapt.analysis.statistics import compare, holm, verdict
 from rankadapt.papers.cells import Planned, Run, left_out
 from rankadapt.papers.experiments import Claim, Experiment
-from rankadapt.papers.progress import Progress, all_runs, progress, reported
+from rankadapt.papers.progress import Progress, all_runs, identity, progress, reported
 from rankadapt.papers.published import tables
 
 CELL_COLUMNS = (
@@ -69,7 +69,7 @@ def document(found: Found, extra: Sequence[str] = (), despite: Sequence[str] = (
         despite: kinds of difference in spite of which arms are compared, besides those of the experiment.
     """
     experiment = found.experiment
-    command = " ".join(["python scripts/reproduce.py run", experiment.name, *extra])
+    command = " ".join(["python scripts/reproduce.py run", experiment.name, *identity(extra)])
     made = Document(
         [Heading(experiment.title, 1), Paragraph(f"Source: {experiment.source}."), Command(command)]
     )
@@ -159,7 +159,7 @@ def _cells(found: Found) -> Grid:
                 spread(ours.values()),
                 f"{len(ours)}: {seeds}" if ours else "0",
                 f"{mean(ours.values()) - (cell.published or 0):+.3g}" if told else "",
-                " ".join(["python train.py -m", *cell.overrides, f"seed={seeds or _seeds(found)}"]),
+                " ".join(["python train.py -m", *identity(cell.overrides), f"seed={seeds or _seeds(found)}"]),
             ]
         )
     return _grid("", CELL_COLUMNS, rows)
