@@ -19,7 +19,7 @@ from rankadapt.papers.progress import Progress, all_runs, identity, progress, re
 from rankadapt.papers.published import tables
 
 CELL_COLUMNS = (
-    "model", "arm", "rank", "task", "metric", "published", "ours", "seeds", "difference", "command",
+    "model", "arm", "rank", "task", "metric", "published", "best", "last", "seeds", "difference", "command",
 )  # fmt: skip
 
 
@@ -35,12 +35,12 @@ class Found:
     stage: str
     runs: dict[Run, Progress] = field(default_factory=dict)
 
-    def values(self, cell: Planned, seeds: Sequence[int] | None = None) -> dict[int, float]:
-        """Seed -> the cell's figure, for the runs that are complete."""
+    def values(self, cell: Planned, stage: str | None = None) -> dict[int, float]:
+        """Seed -> the cell's figure at ``stage``, for the runs that are complete."""
         found = {}
-        for seed in seeds or self.seeds:
+        for seed in self.seeds:
             state = self.runs.get(Run(cell.overrides, seed))
-            value = cell.figure.read(state.record, self.stage) if state and state.record else None
+            value = cell.figure.read(state.record, stage or self.stage) if state and state.record else None
             if value is not None:
                 found[seed] = value
         return found
@@ -94,7 +94,19 @@ def _state(found: Found) -> str:
     waiting = len({c.arm + c.task for c in found.planned}) - len({c.arm + c.task for c in found.final})
     tuned = f"; {waiting} arms wait for their tuning" if waiting else ""
     counted = f"Figures are those of the {found.stage} step, mean ± sd over seeds (n)."
-    return f"{len(states)} runs: {told}{tuned}. {counted}"
+    return f"{len(states)} runs: {told}{tuned}. {counted}{_effort(found)}"
+
+
+def _effort(found: Found) -> str:
+    """How much every arm was tuned: the same for all, or it would not be an experiment with a grid."""
+    trials = {cell.trial for cell in found.planned}
+    if trials == {()}:
+        return " Nothing was tuned: one setting per arm."
+    seeds = ", ".join(map(str, found.experiment.tuning_seeds))
+    keys = ", ".join(found.experiment.grid)
+    return (
+        f" Every arm was tuned over {len(trials)} values of {keys}, with seeds {seeds}; its best is reported."
+    )
 
 
 def _row_of(cell: Planned) -> tuple[str, ...]:
@@ -156,7 +168,8 @@ def _cells(found: Found) -> Grid:
                 cell.task,
                 cell.metric,
                 "" if cell.published is None else f"{cell.published:g}",
-                spread(ours.values()),
+                spread(found.values(cell, "best").values()),
+                spread(found.values(cell, "last").values()),
                 f"{len(ours)}: {seeds}" if ours else "0",
                 f"{mean(ours.values()) - (cell.published or 0):+.3g}" if told else "",
                 " ".join(["python train.py -m", *identity(cell.overrides), f"seed={seeds or _seeds(found)}"]),
