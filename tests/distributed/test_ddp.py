@@ -91,7 +91,7 @@ def test_a_signal_while_the_processes_begin(tmp_path: Path) -> None:
         assert time.monotonic() < end
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=120) == 75
+    assert process.wait(timeout=300) == 75  # the rendezvous may have to try again, which takes 40 s
     (record,) = tmp_path.glob("lora/*/*/*/results.json")
     found = json.loads(record.read_text())
     assert (found["status"], found["error"]) == ("interrupted", "received SIGTERM")

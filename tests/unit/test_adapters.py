@@ -59,12 +59,12 @@ def test_injection_changes_no_logit(kind: str, form: Form) -> None:
 def test_fused_and_plain_autograd_agree(kind: str, form: Form) -> None:
     results = []
     for fused in (True, False):
-        model = fill(adapted(kind, form, fused=fused))
+        model = fill(adapted(kind, form, fused=fused)).double()
         out = model(**batch(padded=True))
         out.loss.backward()
         results.append((out.loss, [p.grad for p in model.parameters() if p.requires_grad]))
     assert all(g is not None for g in results[0][1])
-    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(results[0], results[1], rtol=1e-9, atol=1e-12)
 
 
 @forms

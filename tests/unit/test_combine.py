@@ -32,6 +32,7 @@ from rankadapt.adapters import (
 )
 from rankadapt.adapters.combine.dora import row_norms
 from rankadapt.adapters.quantize import (
+    block_of,
     dense_weight,
     is_quantized,
     plain,
@@ -48,7 +49,7 @@ from tests.tiny import BERT_TARGETS, MLP, batch, bert, fill, layers_of, slot_par
 NF4 = Quantization(kind="nf4")
 COMBINES = {"add": Add(), "dora": DoRA(), "hira": HiRA()}
 FORMS = {"ba": BA(), "bea": BEA(), "tri": Tri()}
-WIDTH, SLOTS, RANK = 8, 5, 3
+WIDTH, SLOTS, RANK = 32, 5, 3
 
 
 def adapted(
@@ -144,7 +145,7 @@ def test_the_merged_layer_does_the_same_and_unmerge_brings_the_base_back(
         layer.unmerge()
         assert layer.base is old
         assert torch.equal(layer.base.weight, weight)
-        assert is_quantized(layer.base) == (base == "nf4")
+        assert is_quantized(layer.base) == (base == "nf4" and block_of(layer.in_features) is not None)
     assert torch.equal(model(inputs()), expected)
     merged = merge_and_unload(model)
     assert all(type(layer) is nn.Linear for layer in merged.layers)  # type: ignore[union-attr]
@@ -263,8 +264,9 @@ def test_only_frozen_linear_layers_are_quantised() -> None:
     quantize_frozen(model, Quantization())
     assert [n for n, m in model.named_modules() if type(m) is nn.Linear] == before
     quantize_frozen(model, NF4)
-    assert [n for n, m in model.named_modules() if type(m) is nn.Linear] == ["classifier"]
-    assert all(is_quantized(layer.base) for layer in layers_of(model))
+    left = {n: m for n, m in model.named_modules() if type(m) is nn.Linear and n != "classifier"}
+    assert all(block_of(m.in_features) is None for m in left.values())  # widths of 16
+    assert sum(is_quantized(layer.base) for layer in layers_of(model)) == 2  # those of 32
     trained = {n for n, p in model.named_parameters() if p.requires_grad}
     model(**batch()).loss.backward()
     assert {n for n, p in model.named_parameters() if p.grad is not None} == trained

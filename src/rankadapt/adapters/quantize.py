@@ -36,6 +36,13 @@ class Quantization:
         return [Problem("quantization.kind", self.kind, "the package bitsandbytes is not installed", remedy)]
 
 
+def block_of(width: int) -> int | None:
+    """How many weights of a row share one constant: 64, as in QLoRA, where it divides the ``width`` d_in of
+    the layer, else 32; None where neither does. bitsandbytes 0.50.2 misreads a block that goes over two rows
+    on CPUs with AVX-512."""
+    return next((size for size in (64, 32) if width % size == 0), None)
+
+
 def is_quantized(layer: nn.Module) -> bool:
     """Whether ``layer`` is a 4-bit layer."""
     return hasattr(getattr(layer, "weight", None), "quant_state")
@@ -65,6 +72,7 @@ def quantized(layer: nn.Linear, options: Quantization) -> nn.Module:
         requires_grad=False,
         quant_type=options.kind,
         compress_statistics=options.double,
+        blocksize=block_of(layer.in_features),
     )
     # Else some CPUs repack weights at the first evaluation: other numbers, and an error on narrow layers.
     new.support_avx512bf16_for_cpu = False
@@ -99,12 +107,13 @@ def plain(layer: Any, weight: Tensor) -> nn.Linear:
 
 def quantize_frozen(model: nn.Module, options: Quantization) -> None:
     """Put every frozen linear layer of ``model`` in 4 bits, in place, but the one that gives the logits of
-    tokens (as QLoRA does), which may be tied to the embedding."""
+    tokens (as QLoRA does), which may be tied to the embedding, and those that have no :func:`block_of`."""
     if options.kind == "none":
         return
     find: Any = getattr(model, "get_output_embeddings", None)
     outputs = find() if find is not None else None
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is nn.Linear and child is not outputs and not child.weight.requires_grad:
+            frozen = type(child) is nn.Linear and not child.weight.requires_grad
+            if frozen and child is not outputs and block_of(child.in_features):
                 setattr(parent, name, quantized(child, options))
