@@ -114,6 +114,7 @@ def quantize_frozen(model: nn.Module, options: Quantization) -> None:
     outputs = find() if find is not None else None
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            frozen = type(child) is nn.Linear and not child.weight.requires_grad
-            if frozen and child is not outputs and block_of(child.in_features):
+            if type(child) is not nn.Linear or child is outputs or child.weight.requires_grad:
+                continue
+            if block_of(child.in_features):
                 setattr(parent, name, quantized(child, options))

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from rankadapt.errors import BusyError, ConfigError, Problem, RankAdaptError
-from rankadapt.runs.directory import only_one, status
+from rankadapt.runs.directory import latest, only_one, status
 from rankadapt.runs.dry_run import dry_run
 from rankadapt.runs.launch import launch, needs_launch
 from rankadapt.runs.records import write_json
@@ -60,6 +60,8 @@ def start(cfg: DictConfig, directory: Path) -> Results | None:
         return None
     leads = int(os.environ.get("RANK", 0)) == 0
     with only_one(directory.parent) if config.resume and leads else nullcontext():
+        if config.resume and leads:  # another process may have ended since this directory was chosen
+            directory = latest(directory.parent) or directory
         results = (
             _in_processes(config, directory, resolved)
             if needs_launch(config)
