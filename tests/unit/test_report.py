@@ -56,6 +56,28 @@ def test_the_best_trial_is_reported_and_of_two_equal_runs_the_later() -> None:
     assert study.arms[0].best("accuracy").values("accuracy", "last") == {1: 0.6}
 
 
+def test_what_was_run_with_more_seeds_is_reported_before_what_was_only_tried() -> None:
+    tried = record(value=0.9, config__optimizer={"lr": 3e-3})
+    (study,) = studies(records(record(seed=1), record(seed=2), tried))
+    assert sorted(study.arms[0].best("accuracy").runs) == [1, 2]
+
+
+def test_an_older_record_without_a_key_that_is_null_is_of_the_same_arm() -> None:
+    (study,) = studies(
+        records(
+            record(seed=1),
+            record(
+                seed=2,
+                config__policy={
+                    "_target_": "rankadapt.policies.Static",
+                    "new": None,
+                },
+            ),
+        )
+    )
+    assert [arm.seeds for arm in study.arms] == [(1, 2)]
+
+
 def test_other_tasks_and_models_are_other_studies_and_failed_runs_are_named() -> None:
     text = told(
         record(), record(task="glue/cola"), record(model="big"), record(status="failed", error="no room")

@@ -63,10 +63,13 @@ class Arm:
         return tuple(sorted({seed for trial in self.trials for seed in trial.runs}))
 
     def best(self, metric: str) -> Trial:
-        """The trial with the highest mean of ``metric`` at its best step; of equal ones the first."""
-        return max(
-            self.trials, key=lambda trial: mean(trial.values(metric, "best").values() or [float("-inf")])
-        )
+        """The trial to report: of those with the most seeds, which were run to be reported, the one with the
+        highest mean of ``metric`` at its best step; of equal ones the first."""
+        return max(self.trials, key=lambda trial: (len(trial.runs), _mean(trial.values(metric, "best"))))
+
+
+def _mean(values: Mapping[int, float]) -> float:
+    return mean(values.values()) if values else float("-inf")
 
 
 @dataclass
@@ -112,11 +115,12 @@ def _study(task: str, model: str, records: list[Record]) -> Study:
 
 
 def flattened(config: Mapping[str, Any], prefix: str = "") -> Settings:
-    """Dotted keys of all that can change a result."""
+    """Dotted keys of all that can change a result. What is null counts as not there: an older record may lack
+    the key."""
     flat: Settings = {}
     for key, value in config.items():
         path = f"{prefix}{key}"
-        if path in IGNORED or path in IGNORED_BELOW:
+        if path in IGNORED or path in IGNORED_BELOW or value is None:
             continue
         if isinstance(value, Mapping) and value:
             flat |= flattened(value, f"{path}.")
