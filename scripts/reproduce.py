@@ -28,8 +28,9 @@ from rankadapt.cli import write_page
 from rankadapt.errors import ConfigError, RankAdaptError
 from rankadapt.papers.cells import Planned, Run, cells
 from rankadapt.papers.experiments import Experiment, Overrides, experiment, experiments
+from rankadapt.papers.found import Found, find
 from rankadapt.papers.progress import all_runs, progress
-from rankadapt.papers.side_by_side import Found, document, find
+from rankadapt.papers.side_by_side import document
 from rankadapt.papers.sweeps import extras, seeds_of
 
 if TYPE_CHECKING:

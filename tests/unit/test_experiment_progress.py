@@ -12,8 +12,9 @@ from rankadapt.analysis.report.text import as_text
 from rankadapt.errors import BusyError
 from rankadapt.papers.cells import Run, cells
 from rankadapt.papers.experiments import Experiment, experiment
+from rankadapt.papers.found import find
 from rankadapt.papers.progress import all_runs, chosen, due, families, progress, reported
-from rankadapt.papers.side_by_side import document, find
+from rankadapt.papers.side_by_side import document
 from rankadapt.papers.sweeps import Sweep
 from rankadapt.runs.directory import in_use, only_one, run_dir
 from tests.records import record, write

@@ -26,7 +26,7 @@ from rankadapt.analysis.run_files import RecordError, RunFiles
 from rankadapt.analysis.sparsity import sparsity_by_block, update_sparsity
 from rankadapt.analysis.sweeps import sensitivity
 from rankadapt.papers.cells import Planned, Run
-from rankadapt.papers.side_by_side import Found
+from rankadapt.papers.found import Found
 
 DPI = 110
 
