@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -25,10 +26,12 @@ from torch import nn
 from rankadapt.adapters import BA, AdapterOptions, adapted_layers, inject, merge_and_unload
 from rankadapt.adapters.collection import block_numbers
 from rankadapt.adapters.inject import linear_targets
-from rankadapt.papers.compose import configuration
 from rankadapt.runs.build import build_model
+from rankadapt.runs.compose import resolved
 from rankadapt.sources import Sources
+from rankadapt.training.validation import parse
 
+CONF = Path(__file__).resolve().parents[1] / "conf"
 QUERY_VALUE = ["model.layers.*.self_attn.q_proj", "model.layers.*.self_attn.v_proj"]
 
 
@@ -61,7 +64,7 @@ def arms(model: str, rank: int, device: str) -> list[Arm]:
 
 
 def _base(name: str, device: str) -> nn.Module:
-    config = configuration((f"model={name}", "task=math/metamath", "method=lora"))
+    config = parse(resolved(CONF, (f"model={name}", "task=math/metamath", "method=lora")))
     torch.manual_seed(0)
     return build_model(config.model, config.task, Sources(None, None)).to(device).eval()
 

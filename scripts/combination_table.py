@@ -16,14 +16,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from rankadapt.adapters import Form, Quantization
 from rankadapt.errors import ConfigError, Problem
-from rankadapt.runs.directory import register
+from rankadapt.runs.compose import composed
 from rankadapt.training.combinations import contradictions
 from rankadapt.training.config import ModelConfig, RunConfig
 from rankadapt.training.validation import parse
@@ -61,16 +59,8 @@ def values(group: str) -> list[str]:
 @cache
 def base() -> tuple[DictConfig, RunConfig]:
     """The one configuration, as it is composed and as it is parsed."""
-    cfg = composed("config", BASE)
+    cfg = composed(CONF, BASE)
     return cfg, parse(cfg)
-
-
-def composed(name: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """A configuration file with its defaults, not resolved."""
-    register()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(name, overrides=list(overrides))
 
 
 @cache
@@ -78,7 +68,7 @@ def plain(group: str, value: str) -> dict[str, Any]:
     """``conf/<group>/<value>.yaml``, defaults filled in and references resolved. Not to be changed."""
     cfg = base()[0].copy()
     OmegaConf.set_struct(cfg, False)
-    cfg[group] = composed(f"{group}/{value}")[group]
+    cfg[group] = composed(CONF, name=f"{group}/{value}")[group]
     return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))[group]
 
 
@@ -206,7 +196,7 @@ def scorer_policy_cell(scorer: str, policy: str) -> list[Problem]:
 def method(name: str) -> RunConfig | ConfigError:
     """What ``method=name`` composes, on the model of the base."""
     try:
-        return parse(composed("config", [f"method={name}", *BASE[1:2]]))
+        return parse(composed(CONF, [f"method={name}", *BASE[1:2]]))
     except ConfigError as error:
         return error
 

@@ -28,68 +28,20 @@ from rankadapt.adapters.forms import Tri
 from rankadapt.adapters.inject import matching
 from rankadapt.adapters.linear import adapted_layers
 from rankadapt.adapters.whole import AdapterDrop, BitFit, Houlsby, Parallel, Peft, Pfeiffer, RaSA, Series
+from rankadapt.papers.outline import architectures
 from rankadapt.runs.adapt import head_parameters
 
 CONF = Path(__file__).resolve().parents[1] / "conf/model"
 
-DEBERTA = {
-    "model_type": "deberta-v2",
-    "vocab_size": 128100,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 0,
-    "relative_attention": True,
-    "position_buckets": 256,
-    "norm_rel_ebd": "layer_norm",
-    "share_att_key": True,
-    "pos_att_type": ["p2c", "c2p"],
-    "position_biased_input": False,
-    "pooler_hidden_size": 768,
-}
-BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
-LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
-ROBERTA = {
-    "model_type": "roberta",
-    "vocab_size": 50265,
-    "max_position_embeddings": 514,
-    "type_vocab_size": 1,
-}
-BART = {
-    "model_type": "bart",
-    "vocab_size": 50265,
-    "d_model": 1024,
-    "max_position_embeddings": 1024,
-    **{f"{side}_layers": 12 for side in ("encoder", "decoder")},
-    **{f"{side}_attention_heads": 16 for side in ("encoder", "decoder")},
-    **{f"{side}_ffn_dim": 4096 for side in ("encoder", "decoder")},
-}
-LLAMA = {
-    "model_type": "llama",
-    "hidden_size": 4096,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "tie_word_embeddings": False,
-}
-VIT = {"model_type": "vit", "image_size": 224, "patch_size": 16}
 CLASSIFIER, IMAGES = "SequenceClassification", "ImageClassification"
-# By name in conf/model: the task that the papers' counts are for, and the configuration. GLUE's tasks have
-# two classes (a third changes no printed figure), CIFAR-100 has a hundred.
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "deberta_v3_base": (CLASSIFIER, {**DEBERTA, "num_labels": 2}),
-    "roberta_base": (CLASSIFIER, {**ROBERTA, **BASE, "num_labels": 2}),
-    "roberta_large": (CLASSIFIER, {**ROBERTA, **LARGE, "num_labels": 2}),
-    "bart_large": ("Seq2SeqLM", BART),
-    "llama2_7b": ("CausalLM", {**LLAMA, "vocab_size": 32000, "intermediate_size": 11008}),
-    "llama3_8b": (
-        "CausalLM",
-        {**LLAMA, "vocab_size": 128256, "intermediate_size": 14336, "num_key_value_heads": 8},
-    ),
-    "vit_base": (IMAGES, {**VIT, **BASE, "num_labels": 100}),
-    "vit_large": (IMAGES, {**VIT, **LARGE, "num_labels": 100}),
-}
+TASKS = {
+    "deberta_v3_base": CLASSIFIER, "roberta_base": CLASSIFIER, "roberta_large": CLASSIFIER,
+    "bart_large": "Seq2SeqLM", "llama2_7b": "CausalLM", "llama3_8b": "CausalLM",
+    "vit_base": IMAGES, "vit_large": IMAGES,
+}  # fmt: skip
+"""The task that the papers' counts of a model are for."""
+CLASSES = {CLASSIFIER: 2, IMAGES: 100}
+"""GLUE's tasks have two classes (a third changes no printed figure), CIFAR-100 has a hundred."""
 
 QV = ("query", "query_proj", "q_proj", "value", "value_proj", "v_proj")
 FIVE = ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj")
@@ -100,11 +52,12 @@ Count = Callable[[nn.Module, list[str]], int]
 
 
 def build(name: str, task: str | None = None) -> nn.Module:
-    """The model of :data:`MODELS`, on the meta device; ``task`` for another head than usual."""
-    usual, described = MODELS[name]
+    """The model ``name``, on the meta device; ``task`` for another head than usual."""
+    usual = TASKS[name]
+    classes = {"num_labels": CLASSES[usual]} if usual in CLASSES else {}
     auto = getattr(transformers, f"AutoModelFor{task or usual}")
     with torch.device("meta"):
-        return auto.from_config(AutoConfig.for_model(**described))
+        return auto.from_config(AutoConfig.for_model(**architectures()[name], **classes))
 
 
 def settings(name: str) -> Mapping[str, Any]:

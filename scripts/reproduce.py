@@ -16,22 +16,21 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rankadapt.analysis.report.comparable import kinds_of, refuse_unknown_kinds
 from rankadapt.analysis.report.document import Document, Grid, Heading, Items, Paragraph, Picture
-from rankadapt.analysis.report.overview import refuse_unknown_kinds
 from rankadapt.analysis.report.page import as_page
 from rankadapt.analysis.report.text import as_text
 from rankadapt.cli import write_page
 from rankadapt.errors import ConfigError, RankAdaptError
-from rankadapt.papers.cells import Planned, Run, cells
-from rankadapt.papers.experiments import Experiment, Overrides, experiment, experiments
+from rankadapt.papers.cells import cells
+from rankadapt.papers.experiments import Overrides, experiment, experiments
 from rankadapt.papers.found import Found, find
-from rankadapt.papers.progress import all_runs, progress
+from rankadapt.papers.progress import looking
 from rankadapt.papers.side_by_side import document
-from rankadapt.papers.sweeps import extras, seeds_of
+from rankadapt.papers.sweeps import Sweep
 
 if TYPE_CHECKING:
     from rankadapt.papers.outline import Outline
@@ -41,29 +40,11 @@ CONF = ROOT / "conf"
 PLAN_COLUMNS = ("state", "steps", "events", "directions", "trained", "memory", "command")
 
 
-@dataclass(frozen=True)
-class Asked:
-    """An experiment, its cells with the overrides ``extra``, other ``seeds`` if given, and where runs are."""
-
-    experiment: Experiment
-    planned: list[Planned]
-    extra: Overrides
-    seeds: tuple[int, ...] | None
-    output: Path
-
-    @classmethod
-    def of(cls, name: str, arguments: list[str]) -> Asked:
-        """From the command line."""
-        given = dict(a.partition("=")[::2] for a in arguments)
-        extra = extras(arguments)
-        found = experiment(CONF / "experiment", name)
-        output = Path(given.get("paths.output", "outputs")).absolute()
-        return cls(found, cells(found, extra), extra, seeds_of(given.get("seed")), output)
-
-    @property
-    def runs(self) -> list[Run]:
-        """Every run that is known now."""
-        return all_runs(self.experiment, self.planned, self.output, self.seeds)
+def asked(given: argparse.Namespace) -> Sweep:
+    """The experiment and the overrides of the command line."""
+    chosen = dict(a.partition("=")[::2] for a in given.overrides)
+    output = Path(chosen.get("paths.output", "outputs"))
+    return Sweep.parse(given.name, given.overrides, CONF / "experiment", output)
 
 
 def show_list(given: argparse.Namespace) -> int:
@@ -76,16 +57,15 @@ def show_list(given: argparse.Namespace) -> int:
 
 def show_plan(given: argparse.Namespace) -> int:
     """Every run of an experiment: its command, what it costs, and whether it is done."""
-    asked = Asked.of(given.name, given.overrides)
-    examples = {cell.overrides: cell.examples for cell in asked.planned}
-    outlines: dict[Overrides, Outline | str] = {}
-    for overrides in examples:
-        outlines[overrides] = _outlined(overrides, examples[overrides])
-    rows = [_planned(run, outlines[run.overrides], asked.output) for run in asked.runs]
-    made = Document([Heading(asked.experiment.title, 1), Paragraph(f"Source: {asked.experiment.source}.")])
-    made.add(Grid(f"{len(rows)} runs", PLAN_COLUMNS, rows))
-    if asked.experiment.grid:
-        made.add(Paragraph(f"These choose; each arm's best is then run with seeds {asked.experiment.seeds}."))
+    sweep = asked(given)
+    look, about = looking(sweep.output), sweep.experiment
+    examples = {cell.overrides: cell.examples for cell in sweep.planned}
+    outlines = {overrides: _outlined(overrides, rows) for overrides, rows in examples.items()}
+    lines = [[look(run).state, *_costs(outlines[run.overrides]), run.command] for run in sweep.runs(look)]
+    made = Document([Heading(about.title, 1), Paragraph(f"Source: {about.source}.")])
+    made.add(Grid(f"{len(lines)} runs", PLAN_COLUMNS, lines))
+    if about.grid:
+        made.add(Paragraph(f"These choose; each arm's best is then run with seeds {about.seeds}."))
     if bad := [f"{' '.join(o)}: {found}" for o, found in outlines.items() if isinstance(found, str)]:
         made.add(Heading("Cannot be run"), Items(bad))
     print(as_text(made, given.width), end="")
@@ -93,59 +73,51 @@ def show_plan(given: argparse.Namespace) -> int:
 
 
 def _outlined(overrides: Overrides, examples: int | None) -> Outline | str:
-    from rankadapt.papers.compose import (
-        configuration,
-    )  # needs torch and transformers, `run` and `report` do not
+    # Torch and transformers, which `run` and `report` do not need.
     from rankadapt.papers.outline import outline
+    from rankadapt.runs.compose import resolved
+    from rankadapt.training.validation import parse
 
     try:
-        config = configuration(overrides)
+        config = parse(resolved(CONF, overrides))
         return outline(config, config.task.max_train_examples or examples or 1)
     except RankAdaptError as error:
         return str(error)
 
 
-def _planned(run: Run, found: Outline | str, output: Path) -> list[str]:
-    command = " ".join(["python train.py", *run.arguments])
+def _costs(found: Outline | str) -> list[str]:
     if isinstance(found, str):
-        return [progress(output, run).state, *["-"] * 5, command]
+        return ["-"] * 5
     directions = "-" if found.directions == (0, 0) else f"{found.directions[0]} to {found.directions[1]}"
     memory = f"{found.memory / 2**30:.1f} GiB"
-    trained = f"{found.parameters[1]:,}"
-    state = progress(output, run).state
-    return [state, f"{found.steps:,}", str(found.events), directions, trained, memory, command]
+    return [f"{found.steps:,}", str(found.events), directions, f"{found.parameters[1]:,}", memory]
 
 
 def run_missing(given: argparse.Namespace) -> int:
     """Start what is missing, through Hydra; the exit code is that of the sweep."""
-    asked = Asked.of(given.name, given.overrides)
-    states = [progress(asked.output, run).state for run in asked.runs]
+    sweep = asked(given)
+    look = looking(sweep.output)
+    states = [look(run).state for run in sweep.runs(look)]
     done = states.count("completed")
     print(f"{given.name}: {done} of {len(states)} runs are complete", flush=True)
-    if done == len(states) and not _waits(asked):
+    if done == len(states):
         return 0
     command = [sys.executable, str(ROOT / "train.py"), "-m", f"experiment={given.name}", *given.overrides]
     return subprocess.run(command, check=False).returncode
 
 
-def _waits(asked: Asked) -> bool:
-    """Whether runs of the report are still to be known, because their arm was not tuned."""
-    return len(asked.runs) < len({c.overrides for c in asked.planned}) * len(asked.experiment.tuning_seeds)
-
-
 def show_report(given: argparse.Namespace) -> int:
     """Our figures beside the published ones, and what the claims came to."""
-    asked = Asked.of(given.name, given.overrides)
-    despite = [kind for kind in (given.despite or "").split(",") if kind]
+    sweep, despite = asked(given), kinds_of(given.despite)
     if problems := refuse_unknown_kinds(despite):
         raise ConfigError(problems)
-    found = find(asked.experiment, asked.planned, asked.output, asked.seeds, given.stage)
-    made = document(found, asked.extra, despite)
-    if asked.experiment.figure and (drawn := list(_pictures(found))):
+    found = find(sweep.experiment, sweep.planned, sweep.output, sweep.seeds, given.stage)
+    made = document(found, sweep.extra, despite)
+    if sweep.experiment.figure and (drawn := list(_pictures(found))):
         made.add(Heading("Plots"), *drawn)
     print(as_text(made, given.width), end="")
     if given.html:
-        write_page(given.html, as_page(made, asked.experiment.title))
+        write_page(given.html, as_page(made, sweep.experiment.title))
     return 0
 
 

@@ -6,18 +6,15 @@ from collections.abc import Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from unittest import mock
 
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
 from PIL import Image
 
 from rankadapt.analysis.plots import plot_ranks
 from rankadapt.policies import Policy
-from rankadapt.runs.directory import register
+from rankadapt.runs.compose import resolved
 from rankadapt.runs.run import run
 from rankadapt.training.config import RunConfig
 from rankadapt.training.validation import _located, parse
@@ -64,11 +61,7 @@ def composed(*overrides: str) -> dict[str, Any]:
 
 @cache
 def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
-    register()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("config", overrides=list(overrides))
-    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    return resolved(ROOT / "conf", overrides)
 
 
 def small(method: str, *overrides: str, on: Sequence[str] = SMALL) -> RunConfig:

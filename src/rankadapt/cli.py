@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rankadapt.analysis.reading import read_records
-from rankadapt.analysis.report.overview import Choice, overview, refuse_unknown_kinds
+from rankadapt.analysis.report.comparable import kinds_of, refuse_unknown_kinds
+from rankadapt.analysis.report.overview import Choice, overview
 from rankadapt.analysis.report.page import as_page
 from rankadapt.analysis.report.text import as_text
 from rankadapt.errors import ConfigError, Problem, RankAdaptError
@@ -31,7 +32,7 @@ def report(given: argparse.Namespace) -> int:
     Raises:
         ConfigError: a folder does not exist, or an option says what it may not.
     """
-    despite = [kind for kind in (given.despite or "").split(",") if kind]
+    despite = kinds_of(given.despite)
     problems = refuse_unknown_kinds(despite)
     problems += [
         Problem(str(f), None, "is no folder", "give one with runs") for f in given.folders if not f.is_dir()

@@ -36,18 +36,24 @@ def has(folder: Path, pattern: str) -> bool:
     return any((folder / "runs").glob(f"*/*/*/*/{pattern}"))
 
 
+def interrupted(command: Any, folder: Path, number: signal.Signals) -> dict[str, Any]:
+    """The record of a run that says how it ended, as its command has."""
+    code, output = command.wait()
+    assert code == 75, output
+    assert "resume=true" in output
+    assert "Traceback" not in output
+    record = results(folder)
+    assert record["status"] == "interrupted"
+    assert record["error"] == f"received {number.name}"
+    return record
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_a_checkpoint_and_says_so(number: signal.Signals, tmp_path: Path) -> None:
     command = start(tmp_path, *LONG, "checkpoint.every_n_steps=5")
     command.send(number, lambda: has(tmp_path, "checkpoints/last.ckpt"))
-    code, output = command.wait()
-    assert code == 75, output
-    assert "resume=true" in output
-    assert "Traceback" not in output
-    record = results(tmp_path)
-    assert record["status"] == "interrupted"
-    assert record["error"] == f"received {number.name}"
+    record = interrupted(command, tmp_path, number)
     checkpoint = read_checkpoint(only_run(tmp_path) / "checkpoints/last.ckpt")
     assert checkpoint["global_step"] == record["steps"]["taken"] > 0
     assert (only_run(tmp_path) / "ranks.parquet").exists()
@@ -59,12 +65,7 @@ def test_a_signal_before_training_says_so_too(number: signal.Signals, tmp_path: 
     """In the evaluation before the first step, which is long enough to be met."""
     command = start(tmp_path, *RUN, "evaluation.at_start=true", "task.eval_size=40000", "logger=tensorboard")
     command.send(number, lambda: has(tmp_path, "tensorboard/hparams.yaml"))
-    code, output = command.wait()
-    assert code == 75, output
-    assert "resume=true" in output
-    assert "Traceback" not in output
-    record = results(tmp_path)
-    assert (record["status"], record["error"]) == ("interrupted", f"received {number.name}")
+    record = interrupted(command, tmp_path, number)
     assert record["steps"]["taken"] == 0
     assert not has(tmp_path, "checkpoints/last.ckpt")
     assert not has(tmp_path, "adapter")

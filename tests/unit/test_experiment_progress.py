@@ -10,10 +10,10 @@ import pytest
 
 from rankadapt.analysis.report.text import as_text
 from rankadapt.errors import BusyError
-from rankadapt.papers.cells import Run, cells
+from rankadapt.papers.cells import Planned, Run, cells
 from rankadapt.papers.experiments import Experiment, experiment
 from rankadapt.papers.found import find
-from rankadapt.papers.progress import all_runs, chosen, due, families, progress, reported
+from rankadapt.papers.progress import all_runs, chosen, due, families, looking, progress, reported
 from rankadapt.papers.side_by_side import document
 from rankadapt.papers.sweeps import Sweep
 from rankadapt.runs.directory import in_use, only_one, run_dir
@@ -49,6 +49,10 @@ def complete(output: Path, run: Run, value: float, **changes: object) -> Path:
     return write(folder(output, run), record(method, run.seed, value, **changes)).parent
 
 
+def known(study: Experiment, planned: list[Planned], output: Path) -> list[Run]:
+    return all_runs(study, planned, reported(study, planned, looking(output)))
+
+
 def test_a_run_is_found_whatever_the_order_of_its_overrides(tmp_path: Path) -> None:
     run = Run(("task=glue/rte", "method=lora", "budget=r8"), 3)
     assert families(tmp_path, run) == []
@@ -73,7 +77,7 @@ def test_every_state_that_a_run_can_be_in(tmp_path: Path) -> None:
         "unreadable",
         "completed",
     ]
-    assert due(runs, tmp_path) == runs[:3]
+    assert due(runs, looking(tmp_path)) == runs[:3]
 
 
 def hold(family: Path, held: Event, done: Event) -> None:
@@ -92,26 +96,26 @@ def test_what_another_process_runs_is_not_started_and_not_waited_for(tmp_path: P
     try:
         assert held.wait(20)
         assert progress(tmp_path, run).state == "running"
-        assert due([run], tmp_path) == []
+        assert due([run], looking(tmp_path)) == []
         with pytest.raises(BusyError, match="another process"), only_one(family):
             pass
     finally:
         done.set()
         other.join()
     assert not in_use(family)
-    assert due([run], tmp_path) == [run]
+    assert due([run], looking(tmp_path)) == [run]
 
 
 def test_an_arm_is_reported_with_its_best_trial_once_all_are_there(tmp_path: Path, study: Experiment) -> None:
     planned = cells(study)
-    tuning = all_runs(study, planned, tmp_path)
+    tuning = known(study, planned, tmp_path)
     assert [run.seed for run in tuning] == [9] * 4
     lora = [run for run in tuning if "method=lora" in run.overrides]
     complete(tmp_path, lora[0], 0.4)
-    assert reported(study, planned, tmp_path) == []
+    assert reported(study, planned, looking(tmp_path)) == []
     complete(tmp_path, lora[1], 0.6)
-    assert chosen(planned, [9], tmp_path) == {("LoRA", "RTE"): lora[1].overrides}
-    final = [run for run in all_runs(study, planned, tmp_path) if run.seed != 9]
+    assert chosen(planned, [9], looking(tmp_path)) == {("LoRA", "RTE"): lora[1].overrides}
+    final = [run for run in known(study, planned, tmp_path) if run.seed != 9]
     assert final == [Run(lora[1].overrides, 1), Run(lora[1].overrides, 2)]
 
 
@@ -130,9 +134,9 @@ def test_a_sweep_goes_by_stages_and_starts_nothing_twice(tmp_path: Path, study: 
 
 def test_the_report_has_every_figure_the_claim_and_what_went_wrong(tmp_path: Path, study: Experiment) -> None:
     planned = cells(study)
-    for value, run in enumerate(all_runs(study, planned, tmp_path)):
+    for value, run in enumerate(known(study, planned, tmp_path)):
         complete(tmp_path, run, value / 10)
-    final = [run for run in all_runs(study, planned, tmp_path) if run.seed != 9]
+    final = [run for run in known(study, planned, tmp_path) if run.seed != 9]
     for run in final:
         gain = 0.2 if "method=hebira" in run.overrides else 0.0
         complete(tmp_path, run, 0.5 + run.seed / 100 + gain)
@@ -154,9 +158,9 @@ def test_arms_that_differ_in_more_are_compared_only_if_the_study_says_why(
 ) -> None:
     planned = cells(study)
     total = {"initial": 96, "final": 90, "mean": 96.0}
-    for value, run in enumerate(all_runs(study, planned, tmp_path)):
+    for value, run in enumerate(known(study, planned, tmp_path)):
         complete(tmp_path, run, value / 10)
-    for run in [r for r in all_runs(study, planned, tmp_path) if r.seed != 9]:
+    for run in [r for r in known(study, planned, tmp_path) if r.seed != 9]:
         more = {"rank__total": total} if "method=hebira" in run.overrides else {}
         complete(tmp_path, run, 0.5 + run.seed / 100, **more)
     found = find(study, planned, tmp_path)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rankadapt.errors import ConfigError
 from rankadapt.papers import tables
 from rankadapt.papers.cells import cells, left_out
-from rankadapt.papers.experiments import experiment, experiments, merged, names
+from rankadapt.papers.experiments import PLOTS, experiment, experiments, merged, names
 from rankadapt.papers.figures import COSTS, Figure
+from rankadapt.papers.pictures import DRAWERS
+from rankadapt.papers.progress import NOT_IDENTITY
 
 FOLDER = Path(__file__).parents[2] / "conf/experiment"
 ALL = experiments(FOLDER)
@@ -53,6 +56,15 @@ def test_rows_of_one_table_are_runs_of_their_own() -> None:
             rows.setdefault((*cell.overrides,), set()).add(row)
         shared = [found for found in rows.values() if len(found) > 1]
         assert not shared, (name, shared)
+
+
+def test_every_plot_that_a_file_may_name_is_drawn() -> None:
+    assert set(PLOTS) == set(DRAWERS)
+
+
+def test_what_is_no_part_of_a_command_is_what_hydra_leaves_out_too() -> None:
+    job = yaml.safe_load((FOLDER.parent / "config.yaml").read_text())["hydra"]["job"]
+    assert set(job["config"]["override_dirname"]["exclude_keys"]) == NOT_IDENTITY
 
 
 def test_general_names_are_used() -> None:

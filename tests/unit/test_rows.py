@@ -53,6 +53,17 @@ class TestFingerprint:
         assert time.process_time() - start < 3
 
 
+def test_more_rows_take_no_more_memory(tmp_path: Path) -> None:
+    def peak(count: int) -> int:
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        rows = in_files(folder, {"text": [f"{n:05} " * 50 for n in range(count)]}, group=2000)
+        before = pa.total_allocated_bytes()
+        return max(pa.total_allocated_bytes() - before for _ in rows.pieces())
+
+    assert 0 < peak(40_000) < 1.5 * peak(10_000)
+
+
 class TestChosen:
     def test_all_in_order_over_files_and_pieces(self, tmp_path: Path) -> None:
         first, second = list(range(PIECE + 5)), list(range(PIECE + 5, PIECE + 9))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tiny_tokenizer import tiny_tokenizer, write_split
 
@@ -61,6 +62,11 @@ def test_gives_back_what_was_encoded(tmp_path: Path) -> None:
         assert examples.weights.tolist() == [1, 2, 1]
         assert (examples.skipped, examples.labels) == (1, None)
     assert source.asked == 1
+
+
+def test_what_is_kept_is_mapped_not_loaded(tmp_path: Path) -> None:
+    examples = stored(tmp_path, {"data": "x"}, Source())
+    assert all(isinstance(values, np.memmap) for values, _ in examples._fields.values())
 
 
 def test_more_than_a_buffer_is_written_from_the_first_value_on(tmp_path: Path) -> None:

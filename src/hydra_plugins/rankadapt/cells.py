@@ -19,14 +19,15 @@ class Cells(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run every job of ``arguments``: of an experiment, or of their product."""
-        if not any(a.startswith("experiment=") for a in arguments):
+        name = next((a.partition("=")[2] for a in arguments if a.startswith("experiment=")), None)
+        if name is None:
             return super().sweep(arguments)
         from rankadapt.papers.sweeps import Sweep
 
         assert self.config is not None
         assert self.launcher is not None
         conf = next(s.path for s in self.config.hydra.runtime.config_sources if s.provider == "main")
-        sweep = Sweep.parse(arguments, Path(conf) / "experiment", Path(self.config.paths.output))
+        sweep = Sweep.parse(name, arguments, Path(conf) / "experiment", Path(self.config.paths.output))
         Path(self.config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
         returns: list[Any] = []
         while jobs := sweep.jobs():

@@ -6,13 +6,14 @@ The papers' tables of this kind: adjustment size (HeBiRA Table 10, PE-DyRA Table
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import pandas as pd
 
 from rankadapt.analysis.reading import Record
 from rankadapt.analysis.run_files import RecordError, RunFiles
+from rankadapt.analysis.settings import flat
 from rankadapt.errors import Problem
 
 Run = Record | RunFiles
@@ -37,13 +38,13 @@ def setting(run: Run, key: str) -> Any:
     Raises:
         RecordError: it has no such setting.
     """
-    flat = dict(_flat(run.content["config"]))
-    if key in flat:
-        return flat[key]
+    found = dict(flat(run.content["config"]))
+    if key in found:
+        return found[key]
     if key in run.content and not isinstance(run.content[key], dict):
         return run.content[key]
     last = key.rpartition(".")[2]
-    like = sorted(name for name in flat if name.rpartition(".")[2] == last)
+    like = sorted(name for name in found if name.rpartition(".")[2] == last)
     remedy = f"choose one of {', '.join(like)}" if like else "see `python train.py --cfg job`"
     raise RecordError(Problem(str(run.folder), key, "the run has no such setting", remedy))
 
@@ -102,14 +103,14 @@ def _figure(run: Run, metric: str | None, which: Which) -> float:
 
 
 def _refuse_mixed(runs: Sequence[Run], key: str, series: str) -> None:
-    flats = [dict(_flat(run.content["config"])) for run in runs]
-    names = dict.fromkeys(name for flat in flats for name in flat)
+    flats = [dict(flat(run.content["config"])) for run in runs]
+    names = dict.fromkeys(name for settings in flats for name in settings)
     differ = [
         name
         for name in names
         if name != key
         and not name.startswith(_ASIDE)
-        and any(flat.get(name) != flats[0].get(name) for flat in flats)
+        and any(settings.get(name) != flats[0].get(name) for settings in flats)
     ]
     if differ:
         shown = ", ".join(differ[:5]) + (", ..." if len(differ) > 5 else "")
@@ -122,11 +123,3 @@ def _refuse_twice(rows: pd.DataFrame, runs: Sequence[Run]) -> None:
     if any(twice):
         folders = ", ".join(str(run.folder) for run, is_twice in zip(runs, twice, strict=True) if is_twice)
         raise RecordError(Problem(folders, None, "have the same setting and seed", "leave all but one out"))
-
-
-def _flat(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value

@@ -8,7 +8,7 @@ per highlight).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -28,8 +28,7 @@ def rouge(
     split: Split = "pysbd",
 ) -> dict[str, float]:
     """Mean F1 in percent, by type: of what :func:`rouge_of_each` gives."""
-    each = rouge_of_each(predictions, references, types, stem, split)
-    return {name: sum(scores[name] for scores in each) / len(each) for name in types}
+    return means(rouge_of_each(predictions, references, types, stem, split))
 
 
 def rouge_of_each(
@@ -60,6 +59,11 @@ def rouge_of_each(
         scores = scorer.score_multi([divide(target) for target in targets], divide(prediction))
         each.append({name: 100 * scores[name].fmeasure for name in types})
     return each
+
+
+def means(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean by type of what :func:`rouge_of_each` gives, of at least one prediction."""
+    return {name: sum(scores[name] for scores in each) / len(each) for name in each[0]}
 
 
 def sentences(text: str) -> list[str]:

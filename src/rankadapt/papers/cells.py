@@ -11,36 +11,30 @@ from rankadapt.papers.experiments import Experiment, Overrides, merged, names
 from rankadapt.papers.figures import Figure
 from rankadapt.papers.published import Cell, tables
 
+Task = dict[str, Any]
+"""How a task is run, what its metrics are, how many rows it has: an entry of ``data/names.yaml``."""
+
 
 @dataclass(frozen=True)
-class Planned:
-    """A figure that runs can give.
+class Planned(Cell):
+    """A printed figure that runs can give, or one of a study of our own, which has no ``value``.
 
     Attributes:
-        model, method, variant, task, metric: as printed.
-        rank: of the budget; None where none is said.
-        published: the printed figure; None in a study of our own.
-        sd: its printed standard deviation.
-        parameters: the printed column for them.
         overrides: of the run that gives it, without the seed.
         figure: where the value stands in the run's record.
         examples: rows of its training set, where they are known.
         trial: the values of the grid's keys in this run; empty where nothing is tuned.
     """
 
-    model: str
-    method: str
-    variant: str
-    rank: int | None
-    task: str
-    metric: str
-    published: float | None
-    sd: float | None
-    parameters: str
     overrides: Overrides
     figure: Figure
     examples: int | None = None
     trial: Overrides = ()
+
+    @property
+    def published(self) -> float | None:
+        """The printed figure; None in a study of our own."""
+        return self.number if self.value else None
 
     @property
     def arm(self) -> str:
@@ -60,6 +54,11 @@ class Run:
         """What stands after ``python train.py``."""
         return (*self.overrides, f"seed={self.seed}")
 
+    @property
+    def command(self) -> str:
+        """What to type."""
+        return " ".join(["python train.py", *self.arguments])
+
 
 def cells(experiment: Experiment, extra: Overrides = ()) -> list[Planned]:
     """Every cell of ``experiment`` that a run gives, in the order of the table; averages are none.
@@ -67,8 +66,9 @@ def cells(experiment: Experiment, extra: Overrides = ()) -> list[Planned]:
     Args:
         extra: overrides for all runs, over those of the experiment.
     """
-    found = _published(experiment, extra) if experiment.published else _studied(experiment, extra)
-    return [trial for cell in found for trial in _trials(experiment, cell, extra)]
+    found = _published(experiment) if experiment.published else _studied(experiment)
+    planned = (_planned(cell, task, [*parts, *extra]) for cell, task, parts in found)
+    return [trial for cell in planned for trial in _trials(experiment, cell, extra)]
 
 
 def left_out(experiment: Experiment) -> dict[str, str]:
@@ -82,7 +82,8 @@ def left_out(experiment: Experiment) -> dict[str, str]:
     return found
 
 
-def _published(experiment: Experiment, extra: Overrides) -> Iterator[Planned]:
+def _published(experiment: Experiment) -> Iterator[tuple[Cell, Task, list[str]]]:
+    """Each printed figure that a run gives, its task, and the overrides of the run in parts."""
     for cell in tables()[experiment.published or ""].cells:
         if cell.is_average or _excuse(experiment, cell):
             continue
@@ -95,42 +96,22 @@ def _published(experiment: Experiment, extra: Overrides) -> Iterator[Planned]:
             experiment.common,
             experiment.variants.get(cell.variant, ""),
         ]
-        yield Planned(
-            model=cell.model,
-            method=cell.method,
-            variant=cell.variant,
-            rank=cell.rank,
-            task=cell.task,
-            metric=cell.metric,
-            published=cell.number,
-            sd=cell.sd,
-            parameters=cell.parameters,
-            overrides=merged([*parts, *extra]),
-            figure=_figure(task, cell.metric, cell.unit),
-            examples=task.get("examples"),
-        )
+        yield cell, task, parts
 
 
-def _studied(experiment: Experiment, extra: Overrides) -> Iterator[Planned]:
+def _studied(experiment: Experiment) -> Iterator[tuple[Cell, Task, list[str]]]:
+    """The same of a study: every arm on every task."""
     variants = experiment.variants or {"": ""}
-    for task_name, method, variant in product(experiment.tasks, experiment.methods, variants):
-        task = _task(experiment, task_name)
+    for name, method, variant in product(experiment.tasks, experiment.methods, variants):
+        task = _task(experiment, name)
         parts = [experiment.common, task["run"], experiment.methods[method], variants[variant]]
         for metric in task["metrics"]:
-            yield Planned(
-                model="",
-                method=method,
-                variant=variant,
-                rank=None,
-                task=task_name,
-                metric=metric,
-                published=None,
-                sd=None,
-                parameters="",
-                overrides=merged([*parts, *extra]),
-                figure=_figure(task, metric, "percent"),
-                examples=task.get("examples"),
-            )
+            yield Cell("", method, variant, None, name, metric, "", "", None, "percent"), task, parts
+
+
+def _planned(cell: Cell, task: Task, parts: list[str]) -> Planned:
+    figure = _figure(task, cell.metric, cell.unit)
+    return Planned(**vars(cell), overrides=merged(parts), figure=figure, examples=task.get("examples"))
 
 
 def _trials(experiment: Experiment, cell: Planned, extra: Overrides) -> Iterator[Planned]:
@@ -155,7 +136,7 @@ def _named(experiment: Experiment, kind: str, name: str) -> str:
     return own[name] if name in own else names()[kind][name]
 
 
-def _task(experiment: Experiment, name: str) -> dict[str, Any]:
+def _task(experiment: Experiment, name: str) -> Task:
     general = names()["tasks"].get(name, {})
     own = experiment.tasks.get(name, {})
     own = {"run": own} if isinstance(own, str) else own
@@ -164,6 +145,6 @@ def _task(experiment: Experiment, name: str) -> dict[str, Any]:
     return {**general, **own}
 
 
-def _figure(task: dict[str, Any], metric: str, unit: str) -> Figure:
+def _figure(task: Task, metric: str, unit: str) -> Figure:
     costs = names()["costs"]
     return Figure.parse(costs[metric][unit] if metric in costs else task["metrics"][metric])

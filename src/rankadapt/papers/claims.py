@@ -65,10 +65,10 @@ def _cell(found: Found, arm: str, task: str, metric: str) -> Planned | None:
     return next(fitting, None)
 
 
-def _trial(found: Found, cell: Planned, seeds: Sequence[int] | None = None) -> Trial:
-    states = {seed: found.runs.get(Run(cell.overrides, seed)) for seed in seeds or found.seeds}
+def _trial(found: Found, cell: Planned) -> Trial:
+    states = {seed: found.runs.get(Run(cell.overrides, seed)) for seed in found.seeds}
     records = {s: Record(p.folder, p.record) for s, p in states.items() if p and p.record and p.folder}
-    return Trial({}, records)
+    return Trial(records)
 
 
 def _arm(found: Found, cell: Planned) -> Arm:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -79,10 +79,8 @@ class Experiment:
         return tables()[self.published].source if self.published else "a study of this project"
 
 
-KEYS = {
-    "published", "like", "common", "models", "methods", "variants", "tasks", "seeds", "leave_out", "grid",
-    "tuning_seeds", "claims", "despite", "figure", "notes",
-}  # fmt: skip
+KEYS = {field.name for field in fields(Experiment)} - {"name", "title"} | {"like"}
+"""What a file may say."""
 
 
 def experiments(folder: Path) -> list[str]:
@@ -97,10 +95,9 @@ def experiment(folder: Path, name: str) -> Experiment:
         ConfigError: there is none of this name, or its file says what it may not.
     """
     content, title = _read(folder, name)
-    seeds = tuple(content.pop("seeds", (1, 2, 3)))
-    tuning = tuple(content.pop("tuning_seeds", ()))
-    claims = tuple(Claim(**claim) for claim in content.pop("claims", ()))
-    found = Experiment(name, title, seeds=seeds, tuning_seeds=tuning, claims=claims, **content)
+    content["claims"] = [Claim(**claim) for claim in content.get("claims", ())]
+    lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
+    found = Experiment(name, title, **content | lists)
     if problems := list(_problems(found)):
         raise ConfigError(problems)
     return found

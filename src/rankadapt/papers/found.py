@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from rankadapt.papers.cells import Planned, Run
 from rankadapt.papers.experiments import Experiment
-from rankadapt.papers.progress import Progress, all_runs, progress, reported
+from rankadapt.papers.progress import Progress, all_runs, looking, reported
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Found:
     final: list[Planned]
     seeds: tuple[int, ...]
     stage: str
-    runs: dict[Run, Progress] = field(default_factory=dict)
+    runs: dict[Run, Progress]
 
     def values(self, cell: Planned, stage: str | None = None) -> dict[int, float]:
         """Seed -> the cell's figure at ``stage``, for the runs that are complete."""
@@ -42,8 +42,7 @@ def find(
     stage: str = "best",
 ) -> Found:
     """Look for every run of ``experiment`` below ``output``."""
-    final = reported(experiment, planned, output)
-    found = Found(experiment, planned, final, tuple(seeds or experiment.seeds), stage)
-    for run in all_runs(experiment, planned, output, seeds):
-        found.runs[run] = progress(output, run)
-    return found
+    look = looking(output)
+    final = reported(experiment, planned, look)
+    runs = {run: look(run) for run in all_runs(experiment, planned, final, seeds)}
+    return Found(experiment, planned, final, tuple(seeds or experiment.seeds), stage, runs)

@@ -13,17 +13,15 @@ import yaml
 from torch import nn
 from transformers import AutoConfig, PretrainedConfig
 
-from rankadapt.adapters import Form, Whole, adapted_layers, inject
+from rankadapt.adapters import Form, Whole, adapted_layers, inject, spread
 from rankadapt.adapters.collection import block_numbers
 from rankadapt.adapters.inject import linear_targets
-from rankadapt.errors import ModelError
 from rankadapt.papers.published import DATA
-from rankadapt.runs.adapt import head_parameters
-from rankadapt.runs.plan import Horizon, RankPlan, plan_horizon, plan_ranks
+from rankadapt.runs.adapt import head_parameters, install
+from rankadapt.runs.plan import BYTES_TRAINED, Horizon, RankPlan, plan_horizon, plan_ranks
 from rankadapt.sources import Sources
 from rankadapt.training.config import RunConfig
 
-BYTES_TRAINED = 16  # float32 weight, gradient, and AdamW's two moments
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -94,7 +92,7 @@ def _slotted(
     with torch.device("meta"):
         inject(model, config.model.targets, form, 1, 1, config.adapter, combine=config.combine)
     extra = sum(p.numel() for _, layer in adapted_layers(model) for p in layer.extra_parameters().values())
-    final = _spread(plan.final, len(sizes))
+    final = spread(plan.final, len(sizes))
     start, end, room = (
         extra + sum(form.count(rank, *size) for rank, size in zip(ranks, sizes, strict=True))
         for ranks in (plan.initial, final, [slots] * len(sizes))
@@ -102,21 +100,12 @@ def _slotted(
     return (start, end), (plan.budget, plan.final), room
 
 
-def _spread(directions: int, modules: int) -> list[int]:
-    least, more = divmod(directions, modules)
-    return [least + (i < more) for i in range(modules)]
-
-
-def _installed(config: RunConfig, form: Whole, model: nn.Module) -> tuple[int, int]:
+def _installed(config: RunConfig, form: Whole, model: transformers.PreTrainedModel) -> tuple[int, int]:
     """Parameters that the adaptation trains outside the head, and those that it adds to the model."""
-    targets = linear_targets(model, config.model.targets)
-    if problems := form.problems(model.config.model_type, list(targets)):  # type: ignore[union-attr,arg-type]
-        raise ModelError(problems)
-    head = {id(p) for p in head_parameters(model, config.model.trainable)}  # type: ignore[arg-type]
+    head = {id(p) for p in head_parameters(model, config.model.trainable)}
     before = sum(p.numel() for p in model.parameters())
-    model.requires_grad_(False)
     with torch.device("meta"):
-        adapted = form.install(model, targets, config.budget.rank, config.seed)
+        adapted = install(config, form, model)
     trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad and id(p) not in head)
     return trained, sum(p.numel() for p in adapted.parameters()) - before
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from io import BytesIO
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -15,6 +14,7 @@ from rankadapt.analysis.logged import course, gradients
 from rankadapt.analysis.plots import (
     curves,
     importance_scatter,
+    png,
     ranks_figure,
     sensitivity_curves,
     sparsity_and_rank,
@@ -27,8 +27,6 @@ from rankadapt.analysis.sparsity import sparsity_by_block, update_sparsity
 from rankadapt.analysis.sweeps import sensitivity
 from rankadapt.papers.cells import Planned, Run
 from rankadapt.papers.found import Found
-
-DPI = 110
 
 Drawn = Iterator[tuple[str, Figure]]
 """Captions and figures."""
@@ -44,9 +42,7 @@ def pictures(found: Found) -> Iterator[Picture]:
             caption, figure = next(drawn)
         except (StopIteration, RecordError):  # what a run did not leave cannot be drawn
             return
-        stream = BytesIO()
-        figure.savefig(stream, format="png", dpi=DPI)
-        yield Picture(stream.getvalue(), caption)
+        yield Picture(png(figure), caption)
 
 
 def _first_runs(found: Found) -> Iterator[tuple[Planned, RunFiles]]:

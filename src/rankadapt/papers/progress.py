@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -62,6 +63,15 @@ def progress(output: Path, run: Run) -> Progress:
     return Progress("missing")
 
 
+Look = Callable[[Run], Progress]
+"""How a run is looked for."""
+
+
+def looking(output: Path) -> Look:
+    """How far runs are, by what lies below ``output``; each is looked at once, and found the same after."""
+    return cache(partial(progress, output))
+
+
 def _of(folder: Path) -> Progress:
     file = folder / "results.json"
     if not file.exists():
@@ -74,9 +84,7 @@ def _of(folder: Path) -> Progress:
     return Progress(state, folder, record if state == "completed" else {}, error)
 
 
-def chosen(
-    planned: Iterable[Planned], seeds: Iterable[int], output: Path
-) -> dict[tuple[str, str], Overrides]:
+def chosen(planned: Iterable[Planned], seeds: Iterable[int], look: Look) -> dict[tuple[str, str], Overrides]:
     """(arm, task) -> the overrides of its best trial, by the mean of the primary metric over ``seeds``; an
     arm without a complete tuning has no entry. On a tie the earlier trial of the grid wins."""
     seeds = tuple(seeds)
@@ -85,17 +93,17 @@ def chosen(
         trials[cell.arm, cell.task][cell.overrides] = None
     best = {}
     for arm, settings in trials.items():
-        scores = {setting: _score(output, setting, seeds) for setting in settings}
+        scores = {setting: _score(look, setting, seeds) for setting in settings}
         if all(score is not None for score in scores.values()):
             best[arm] = max(scores, key=lambda setting: scores[setting] or 0.0)
     return best
 
 
-def _score(output: Path, overrides: Overrides, seeds: tuple[int, ...]) -> float | None:
+def _score(look: Look, overrides: Overrides, seeds: tuple[int, ...]) -> float | None:
     """The mean of the best primary metric: of the selection split, where the task keeps one apart."""
     values = []
     for seed in seeds:
-        record = progress(output, Run(overrides, seed)).record
+        record = look(Run(overrides, seed)).record
         if not record:
             return None
         best = record["metrics"]["best"] or {}
@@ -103,26 +111,26 @@ def _score(output: Path, overrides: Overrides, seeds: tuple[int, ...]) -> float 
     return mean(values)
 
 
-def reported(experiment: Experiment, planned: list[Planned], output: Path) -> list[Planned]:
+def reported(experiment: Experiment, planned: list[Planned], look: Look) -> list[Planned]:
     """The cells to report: all of them, or where there is a grid those of each arm's best trial."""
     if not any(cell.trial for cell in planned):
         return planned
-    best = chosen(planned, experiment.tuning_seeds, output)
+    best = chosen(planned, experiment.tuning_seeds, look)
     return [cell for cell in planned if best.get((cell.arm, cell.task)) == cell.overrides]
 
 
 def all_runs(
-    experiment: Experiment, planned: list[Planned], output: Path, seeds: Iterable[int] | None = None
+    experiment: Experiment, planned: list[Planned], final: list[Planned], seeds: Iterable[int] | None = None
 ) -> list[Run]:
-    """Every run of the experiment that is known now, each once: those that choose among the grid first."""
+    """Every run of the experiment that is known now, each once: those that choose among the grid first, then
+    those of the ``final`` cells, which :func:`reported` gives."""
     tuned = any(cell.trial for cell in planned)
     tuning = experiment.tuning_seeds if tuned else ()
-    final = reported(experiment, planned, output)
     seeds = tuple(seeds or experiment.seeds)
     trials = [Run(cell.overrides, seed) for seed in tuning for cell in planned]
     return list(dict.fromkeys([*trials, *(Run(cell.overrides, seed) for seed in seeds for cell in final)]))
 
 
-def due(runs: Iterable[Run], output: Path) -> list[Run]:
+def due(runs: Iterable[Run], look: Look) -> list[Run]:
     """Those that are neither complete nor being run by another process."""
-    return [run for run in runs if progress(output, run).state not in ("completed", "running")]
+    return [run for run in runs if look(run).state not in ("completed", "running")]

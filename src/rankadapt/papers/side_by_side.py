@@ -143,4 +143,4 @@ def _troubles(found: Found) -> Iterator[str]:
     for run, state in found.runs.items():
         if state.state in ("failed", "interrupted", "unreadable"):
             first = state.error.strip().splitlines()[-1:] or [""]
-            yield f"{state.state}: python train.py {' '.join(run.arguments)}: {first[0].strip()}"
+            yield f"{state.state}: {run.command}: {first[0].strip()}"

@@ -35,7 +35,7 @@ def adapt(
     if isinstance(config.form, Form):
         _inject(config, config.form, base, _surveyed(config, config.form, base, ranks, survey))
     elif isinstance(config.form, Whole):
-        model = _install(config, config.form, base)
+        model = install(config, config.form, base)
     for parameter in head:
         parameter.requires_grad_(True)
     quantize_frozen(model, config.quantization)
@@ -90,7 +90,12 @@ def _surveyed(
     return replace(ranks, initial=initial, slots=max(ranks.slots, *initial))
 
 
-def _install(config: RunConfig, form: Whole, model: PreTrainedModel) -> nn.Module:
+def install(config: RunConfig, form: Whole, model: PreTrainedModel) -> nn.Module:
+    """Freeze ``model`` and install an adaptation without slots, in place; the model to train.
+
+    Raises:
+        ModelError: the model lacks what the adaptation needs.
+    """
     targets = linear_targets(model, config.model.targets)
     if problems := form.problems(model.config.model_type, list(targets)):
         raise ModelError(problems)

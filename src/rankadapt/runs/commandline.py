@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from rankadapt.errors import ConfigError, Problem, RankAdaptError
+from rankadapt.runs.compose import composed
 from rankadapt.runs.sweep import EXIT_USER_ERROR
 
 
@@ -87,10 +86,8 @@ def _known_keys(conf: Path) -> list[str]:
     """All keys of the configuration with the groups that the command line chose, if they go together."""
     chosen = [a for a in sys.argv[1:] if (conf / a.partition("=")[0]).is_dir() and "," not in a]
     for overrides in (chosen, []):
-        GlobalHydra.instance().clear()
         try:
-            with initialize_config_dir(str(conf.absolute()), version_base="1.3"):
-                return list(_paths(OmegaConf.to_container(compose("config", overrides=overrides))))
+            return list(_paths(OmegaConf.to_container(composed(conf, overrides))))
         except HydraException:
             continue
     return []

@@ -55,14 +55,17 @@ def only_one(family: Path) -> Iterator[None]:
         BusyError: another process holds them.
     """
     family.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(family / LOCK, blocking=False)
     try:
-        with FileLock(family / LOCK, blocking=False):
-            yield
+        lock.acquire()
     except Timeout:
         remedy = "wait for it, or leave resume=true away to start a run of its own"
-        raise BusyError(
-            Problem(str(family), None, "another process is running this command", remedy)
-        ) from None
+        problem = Problem(str(family), None, "another process is running this command", remedy)
+        raise BusyError(problem) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def in_use(family: Path) -> bool:
@@ -70,9 +73,9 @@ def in_use(family: Path) -> bool:
     if not (family / LOCK).exists():
         return False
     try:
-        with FileLock(family / LOCK, blocking=False):
+        with only_one(family):
             return False
-    except Timeout:
+    except BusyError:
         return True
 
 

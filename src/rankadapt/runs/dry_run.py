@@ -8,13 +8,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from rankadapt.runs.plan import BYTES_TRAINED
 from rankadapt.runs.records import parameter_record
 from rankadapt.runs.session import Session, build_session
 from rankadapt.runs.trainer import build_host
 from rankadapt.training.clock import peak_memory, reset_peak_memory
 from rankadapt.training.config import RunConfig
-
-BYTES_TRAINED = 16  # float32 weight, gradient, and AdamW's two moments
 
 
 def dry_run(config: RunConfig, directory: Path) -> None:

@@ -10,6 +10,9 @@ from rankadapt.control import Timetable
 from rankadapt.errors import ConfigError, Problem
 from rankadapt.training.config import RunConfig
 
+BYTES_TRAINED = 16
+"""Of memory per trained parameter: a float32 weight, its gradient, and AdamW's two moments."""
+
 
 @dataclass(frozen=True)
 class Horizon:

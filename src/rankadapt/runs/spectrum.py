@@ -46,8 +46,8 @@ def spectrum(model: Any, adapters: Adapters) -> dict[str, float]:
 NAMES = {"effective_rank": "effective", "utilisation": "utilisation"}
 
 
-def refuse_unfolded(model: Any, every: int | None) -> None:
+def refuse_unfolded(model: Any, every: int) -> None:
     """Raise a ConfigError if a spectrum is asked for of an update that has none."""
-    if every is not None and not folded_factors(model):
+    if not folded_factors(model):
         reason = "this update is not a product of low-rank factors (DoRA, HiRA, bottlenecks, full)"
         raise ConfigError(Problem("evaluation.spectrum_every_n_steps", every, reason, "set it to null"))

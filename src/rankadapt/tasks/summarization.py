@@ -11,7 +11,7 @@ from annotated_types import Gt
 from torch import Tensor
 
 from rankadapt.errors import ConfigError, Problem
-from rankadapt.evaluation.rouge import TYPES, rouge_of_each
+from rankadapt.evaluation.rouge import means, rouge_of_each
 from rankadapt.tasks.generation import IGNORED, Exchange, GenerationTask, token_losses
 from rankadapt.tasks.store import Encoded
 from rankadapt.tasks.tokens import padded
@@ -103,4 +103,4 @@ class Summarization(GenerationTask):
 
     def metrics(self, verdicts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         """Their means."""
-        return {name: sum(verdict[name] for verdict in verdicts) / len(verdicts) for name in TYPES}
+        return means(verdicts)

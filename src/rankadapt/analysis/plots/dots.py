@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from statistics import mean, stdev
+
+from matplotlib.figure import Figure
 
 from rankadapt.analysis.plots.style import COLORS, label, new_figure
 
@@ -12,8 +13,8 @@ MOST = 40
 """Arms that one figure has room for: of more, the best."""
 
 
-def arms_plot(title: str, metric: str, values: Mapping[str, Sequence[float]]) -> bytes:
-    """A PNG: the ``values`` of each arm, one dot per seed, their mean as a diamond, and a bar of one standard
+def arms_plot(title: str, metric: str, values: Mapping[str, Sequence[float]]) -> Figure:
+    """The ``values`` of each arm, one dot per seed, their mean as a diamond, and a bar of one standard
     deviation to either side. The best arm is on top."""
     best = sorted(values, key=lambda name: mean(values[name]))[-MOST:]
     figure, (axes,) = new_figure(1, 7.5, 1.1 + 0.32 * max(len(best), 2))
@@ -25,6 +26,4 @@ def arms_plot(title: str, metric: str, values: Mapping[str, Sequence[float]]) ->
     axes.set_yticks(range(len(best)), best)
     label(axes, f"{metric}, last step: each seed, mean ± sd", None, title)
     axes.grid(axis="x", color="0.9", linewidth=0.8)
-    stream = BytesIO()
-    figure.savefig(stream, format="png", dpi=110)
-    return stream.getvalue()
+    return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ ORDERED = "viridis"
 """A colour map for what has an order, also in grey."""
 SIGNED = "BrBG"
 """A colour map for differences: brown below zero, green above."""
-DPI = 150
+DPI, SCREEN_DPI = 150, 110
 
 
 def new_figure(
@@ -78,3 +79,10 @@ def padded(low: float, high: float) -> tuple[float, float]:
 def save(figure: Figure, path: Path) -> None:
     """Write ``figure``: PNG, or PDF and SVG by the ending of ``path``."""
     figure.savefig(path, dpi=DPI)
+
+
+def png(figure: Figure) -> bytes:
+    """``figure`` as it goes into a page."""
+    stream = BytesIO()
+    figure.savefig(stream, format="png", dpi=SCREEN_DPI)
+    return stream.getvalue()

@@ -16,6 +16,7 @@ from statistics import mean
 from typing import Any
 
 from rankadapt.analysis.reading import Record
+from rankadapt.analysis.settings import flat
 
 IGNORED = {"seed", "resume", "dry_run", "paths", "logger", "compile", "recipe", "experiment"}
 IGNORED_BELOW = {"trainer.progress_bar", "trainer.threads", "trainer.max_time", "trainer.devices"} | {
@@ -31,9 +32,8 @@ Settings = dict[str, Any]
 
 @dataclass(frozen=True)
 class Trial:
-    """Runs that differ only in their seed: ``settings`` of the optimizer, seed -> record."""
+    """Runs that differ only in their seed: seed -> record."""
 
-    settings: Settings
     runs: Mapping[int, Record]
 
     def values(self, metric: str, stage: str) -> dict[int, float]:
@@ -101,32 +101,27 @@ def _study(task: str, model: str, records: list[Record]) -> Study:
     arms: dict[str, Arm] = {}
     trials: dict[tuple[str, str], dict[int, Record]] = defaultdict(dict)
     for record in sorted(records, key=lambda r: r.content.get("finished", {}).get("unix", 0)):
-        flat = flattened(record.content["config"])
-        settings = {k: v for k, v in flat.items() if not k.startswith(TUNED)}
-        optimizer = {k: v for k, v in flat.items() if k.startswith(TUNED)}
+        found = flattened(record.content["config"])
+        settings = {k: v for k, v in found.items() if not k.startswith(TUNED)}
+        optimizer = {k: v for k, v in found.items() if k.startswith(TUNED)}
         key, tuned = _key(settings), _key(optimizer)
         method = record.content["method"]
         arms.setdefault(key, Arm(method, method, settings))
         trials[key, tuned][record.content["seed"]] = record
-    for (key, tuned), runs in trials.items():
-        arms[key].trials.append(Trial(json.loads(tuned), runs))
+    for (key, _), runs in trials.items():
+        arms[key].trials.append(Trial(runs))
     named = _named(list(arms.values()))
     return Study(task, model, records[0].content["metrics"]["primary"], named)
 
 
-def flattened(config: Mapping[str, Any], prefix: str = "") -> Settings:
+def flattened(config: Mapping[str, Any]) -> Settings:
     """Dotted keys of all that can change a result. What is null counts as not there: an older record may lack
     the key."""
-    flat: Settings = {}
-    for key, value in config.items():
-        path = f"{prefix}{key}"
-        if path in IGNORED or path in IGNORED_BELOW or value is None:
-            continue
-        if isinstance(value, Mapping) and value:
-            flat |= flattened(value, f"{path}.")
-        else:
-            flat[path] = value
-    return flat
+    return {
+        key: value
+        for key, value in flat(config)
+        if value is not None and key.partition(".")[0] not in IGNORED and key not in IGNORED_BELOW
+    }
 
 
 def _key(settings: Settings) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
 from rankadapt.analysis.report.arms import Arm, Trial
+from rankadapt.errors import Problem
 
 CLOSE = 1e-3
 """Relative difference up to which two budgets count as one: a direction more or less of some hundreds."""
@@ -35,6 +36,17 @@ KINDS = {
     "selection": "choice of the best step",
 }
 """Kind of difference -> in words."""
+
+
+def kinds_of(text: str | None) -> list[str]:
+    """The kinds of difference that ``budget,data`` names; none for None."""
+    return [kind for kind in (text or "").split(",") if kind]
+
+
+def refuse_unknown_kinds(kinds: Iterable[str]) -> list[Problem]:
+    """A problem for each of ``kinds`` that is no kind of difference."""
+    known = ", ".join(KINDS)
+    return [Problem("--despite", kind, "is no such difference", known) for kind in kinds if kind not in KINDS]
 
 
 def differences(a: Arm, b: Arm, left: Trial, right: Trial) -> Iterator[Difference]:

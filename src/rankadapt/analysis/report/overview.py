@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-from rankadapt.analysis.plots.dots import arms_plot
+from rankadapt.analysis.plots import arms_plot, png
 from rankadapt.analysis.reading import Record, command_of
 from rankadapt.analysis.report.arms import Arm, Study, studies
-from rankadapt.analysis.report.comparable import KINDS, Difference, differences
+from rankadapt.analysis.report.comparable import Difference, differences
 from rankadapt.analysis.report.document import Document, Grid, Heading, Items, Paragraph, Picture
 from rankadapt.analysis.statistics import Comparison, compare, holm, seeds_needed, verdict
 from rankadapt.errors import Problem
@@ -30,7 +30,7 @@ class Choice:
         against: the method that others are compared with; None for all pairs.
         stage: ``best`` or ``last``; None for the best where a split was kept apart to choose it, else the
             last.
-        despite: kinds of difference (keys of :data:`KINDS`) in spite of which to compare.
+        despite: kinds of difference (:data:`comparable.KINDS`) in spite of which to compare.
     """
 
     against: str | None = "lora"
@@ -47,7 +47,8 @@ def overview(records: Iterable[Record], left_out: Sequence[Problem], choice: Cho
         document.add(Paragraph("No complete run was found."))
     for study in found:
         document.add(Heading(study.name), _arms(study), *_comparisons(study, choice))
-        document.add(Picture(arms_plot(study.name, *_drawn(study)), f"every seed of every arm, {study.name}"))
+        figure = arms_plot(study.name, *_drawn(study))
+        document.add(Picture(png(figure), f"every seed of every arm, {study.name}"))
         document.add(Items(list(_commands(study))))
     document.add(*_incomplete(records, left_out))
     return document
@@ -189,9 +190,3 @@ def _needed(found: Comparison) -> str:
         return "-"
     needed = seeds_needed(found.difference / found.sd)
     return "over 1000" if needed is None else str(needed)
-
-
-def refuse_unknown_kinds(kinds: Iterable[str]) -> list[Problem]:
-    """A problem for each of ``kinds`` that is no kind of difference."""
-    known = ", ".join(KINDS)
-    return [Problem("--despite", kind, "is no such difference", known) for kind in kinds if kind not in KINDS]
