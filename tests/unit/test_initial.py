@@ -168,11 +168,11 @@ def test_the_runs_own_random_state_is_left_alone() -> None:
 
 
 def captured(model: nn.Module, batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The inputs of every target, stacked (N, d_in)."""
+    """The inputs of every target, stacked (N, d_in), padding left out, less their mean."""
     seen: dict[str, list[Tensor]] = {}
     hooks = [
         layer.register_forward_pre_hook(
-            lambda _, args, n=name: seen.setdefault(n, []).append(args[0].flatten(0, -2))
+            lambda _, args, n=name: seen.setdefault(n, []).append(args[0][one["attention_mask"].bool()])
         )
         for name, layer in linear_targets(model, BERT_TARGETS).items()
     ]
@@ -181,28 +181,42 @@ def captured(model: nn.Module, batches: list[dict[str, Tensor]]) -> dict[str, Te
             model(**one)
     for hook in hooks:
         hook.remove()
-    return {name: torch.cat(parts) for name, parts in seen.items()}
+    stacked = {name: torch.cat(parts).double() for name, parts in seen.items()}
+    return {name: rows - rows.mean(0) for name, rows in stacked.items()}
+
+
+def masked(batches: list[dict[str, Tensor]]) -> list[tuple[dict[str, Tensor], tuple[Tensor, ...]]]:
+    return [(one, (one["attention_mask"],)) for one in batches]
+
+
+def uneven() -> nn.Module:
+    """A model whose second layer sees inputs that vary mostly in few directions."""
+    model = bert()
+    with torch.no_grad():
+        norm = model.bert.encoder.layer[0].output.LayerNorm
+        norm.weight.mul_(0.5 ** torch.arange(len(norm.weight)))
+    return model
 
 
 def surveyed(init: EVA, batches: list[dict[str, Tensor]]) -> tuple[nn.Module, dict[str, nn.Linear]]:
-    model = bert().train()
+    model = uneven().train()
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.5
     targets = linear_targets(model, BERT_TARGETS)
-    init.survey(model, targets, batches)
+    init.survey(model, targets, masked(batches))
     assert model.training
     assert not any(layer._forward_pre_hooks for layer in targets.values())
     return model, targets
 
 
-BATCHES = [batch(6, seed=s) for s in range(3)]
+BATCHES = [batch(6, seed=s, padded=True) for s in range(3)]
 
 
 def test_eva_finds_the_singular_vectors_of_the_stacked_inputs() -> None:
     init = EVA(redistribute=False)
     model, targets = surveyed(init, BATCHES)
-    inputs = captured(bert(), BATCHES)
+    inputs = captured(uneven(), BATCHES)
     ranks = init.ranks(targets, [RANK] * len(targets), 1, SLOTS)
     assert ranks == [RANK] * len(targets)
     assert not init.surveys
@@ -210,7 +224,7 @@ def test_eva_finds_the_singular_vectors_of_the_stacked_inputs() -> None:
     inject(model, BERT_TARGETS, BA(), ranks, SLOTS, init=init)
     torch.testing.assert_close(logits(model), before, rtol=0, atol=1e-6)
     for name, layer in zip(targets, layers_of(model), strict=True):
-        V = torch.linalg.svd(inputs[name].double(), full_matrices=False)[2][:RANK].float()
+        V = torch.linalg.svd(inputs[name], full_matrices=False)[2][:RANK].float()
         A = layer.A[:RANK].detach()
         signs = (A * V).sum(1).sign()[:, None]
         torch.testing.assert_close(A, V * signs, rtol=0, atol=1e-4)
@@ -228,10 +242,10 @@ def test_eva_spends_the_budget_on_the_largest_explained_variances(least: int, mo
     assert init.surveys
     assert sum(ranks) == sum(even)
     assert all(least <= r <= most for r in ranks)
-    inputs = captured(bert(), BATCHES)
+    inputs = captured(uneven(), BATCHES)
     shares = []
     for name in targets:
-        squares = torch.linalg.svdvals(inputs[name].double()).square()
+        squares = torch.linalg.svdvals(inputs[name]).square()
         shares.append((squares / squares.sum())[:most])
     free = torch.cat([s[least:] for s in shares]).sort(descending=True).values
     most_possible = sum(s[:least].sum() for s in shares) + free[: sum(even) - least * len(targets)].sum()
@@ -242,10 +256,10 @@ def test_eva_spends_the_budget_on_the_largest_explained_variances(least: int, mo
 
 def test_eva_within_a_budget_of_parameters() -> None:
     """The directions in the order of what they explain, each taken if it can still be paid for."""
-    model = bert()
+    model = uneven()
     targets = linear_targets(model, BERT_TARGETS)
     init = EVA()
-    init.survey(model, targets, BATCHES)
+    init.survey(model, targets, masked(BATCHES))
     costs = [layer.in_features + layer.out_features for layer in targets.values()]
     even = [3] * len(targets)
     ranks = init.ranks(targets, even, 1, 6, costs)

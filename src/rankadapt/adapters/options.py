@@ -19,7 +19,8 @@ class AdapterOptions:
         scale_by: the scale is ``lora_alpha`` over the ``rank`` (LoRA), over its square root, ``sqrt_rank``
             (rsLoRA, Kalajdzievski 2023), or it is ``one`` (HiRA; PiSSA and MiLoRA, whose alpha is the rank).
         scaling: the rank meant is the module's ``current`` one, so that the scale moves with it (HeBiRA's
-            "1/ranknum"), its ``initial`` one (AdaLoRA), or the number of ``slots`` (La-LoRA's r_max).
+            "1/ranknum"), its ``initial`` one (AdaLoRA), the number of ``slots`` (La-LoRA's r_max), or a
+            number, the same for modules of any rank (EVA).
         eps: added to that rank (AdaLoRA's code: 1e-5).
         dropout: on the input of the adapter branch.
         fused: one autograd node per layer; False writes it out for plain autograd (slower, for checks).
@@ -27,7 +28,7 @@ class AdapterOptions:
 
     lora_alpha: Annotated[float, Gt(0)] = 16.0
     scale_by: Literal["rank", "sqrt_rank", "one"] = "rank"
-    scaling: Literal["current", "initial", "slots"] = "current"
+    scaling: Literal["current", "initial", "slots"] | Annotated[int, Gt(0)] = "current"
     eps: Annotated[float, Ge(0)] = 0.0
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     fused: bool = True
@@ -36,7 +37,8 @@ class AdapterOptions:
         """The factor of the update of a module with these ranks."""
         if self.scale_by == "one":
             return 1.0
-        rank = max({"current": current, "initial": initial, "slots": slots}[self.scaling], 1) + self.eps
+        named = {"current": current, "initial": initial, "slots": slots}
+        rank = max(self.scaling if isinstance(self.scaling, int) else named[self.scaling], 1) + self.eps
         return self.lora_alpha / (rank if self.scale_by == "rank" else math.sqrt(rank))
 
 

@@ -82,7 +82,8 @@ def _surveyed(
         return ranks
     targets = linear_targets(model, config.model.targets)
     batches = (survey.micro_batch(i) for i in range(min(init.batches, len(survey))))
-    init.survey(model, targets, (config.task.model_inputs({**b}) for b in batches))
+    task = config.task
+    init.survey(model, targets, ((task.model_inputs({**b}), task.token_masks(b)) for b in batches))
     budget = config.budget
     costs = [form.count(1, layer.in_features, layer.out_features) for layer in targets.values()]
     paid = costs if budget.unit == "parameters" else None

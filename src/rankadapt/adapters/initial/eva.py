@@ -3,11 +3,15 @@ arXiv 2410.07170, section 3).
 
 | symbol | here | shape |
 |---|---|---|
-| X, inputs of a layer over some batches | summed as X^T X | (d_in, d_in) |
+| X, inputs of a layer over some batches, less their mean | summed as X^T X | (d_in, d_in) |
 | V, right singular vectors of X | eigenvectors of X^T X, largest first | (d_in, r) |
 | xi_i, explained variance | eigenvalue over their sum | |
 
 Every module's ``xi`` compete for the directions of the budget; A is set to the winners, B to zero.
+
+Less their mean, as the incremental SVD that the paper cites keeps it (Ross et al. 2008): otherwise the first
+direction of every layer of an encoder is the mean of its inputs, which no two texts differ in. Padding does
+not count.
 
 Where this differs from the authors' code: X^T X is summed exactly over ``batches`` batches, where they run an
 incremental SVD until its vectors settle. It takes d_in^2 floats per module while it lasts.
@@ -24,9 +28,37 @@ from annotated_types import Gt
 from torch import Tensor, nn
 
 from rankadapt.adapters.initial.base import Init
+from rankadapt.adapters.options import TokenWeights
 
 if TYPE_CHECKING:
     from rankadapt.adapters.linear import AdaptedLinear
+
+
+class Moments:
+    """How the rows of all that is added lie around their mean.
+
+    Rows are summed less the mean of the first ones, so that what is common to all does not drown the rest.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.count, self.around = 0, torch.zeros(width)
+        self.sum, self.squares = torch.zeros(width), torch.zeros(width, width)
+
+    def add(self, rows: Tensor) -> None:
+        """Count ``rows`` (n, width) in."""
+        rows = rows.float()
+        if not self.count:
+            self.around = rows.mean(0)
+            self.sum, self.squares = self.sum.to(rows), self.squares.to(rows)
+        rows = rows - self.around
+        self.count += len(rows)
+        self.sum += rows.sum(0)
+        self.squares += rows.t() @ rows
+
+    def scatter(self) -> Tensor:
+        """(width, width) float64: X^T X of all rows less their mean."""
+        total = self.sum.double()
+        return self.squares.double() - torch.outer(total, total) / max(self.count, 1)
 
 
 @dataclass(kw_only=True)
@@ -50,26 +82,36 @@ class EVA(Init):
 
     @torch.no_grad()
     def survey(
-        self, model: nn.Module, targets: Mapping[str, nn.Linear], batches: Iterable[dict[str, Any]]
+        self,
+        model: nn.Module,
+        targets: Mapping[str, nn.Linear],
+        batches: Iterable[tuple[dict[str, Any], tuple[Tensor, ...]]],
     ) -> None:
-        """Run ``batches`` of model inputs through ``model`` and find the principal directions of the inputs
-        of every layer in ``targets``."""
-        sums = {id(layer): torch.zeros(()) for layer in targets.values()}
+        """Run ``batches`` through ``model`` and find the principal directions of the inputs of every layer in
+        ``targets``.
+
+        Args:
+            batches: the model's inputs, and the masks of their tokens (see
+                :class:`~rankadapt.adapters.options.TokenWeights`; none to count all).
+        """
+        tokens = TokenWeights()
+        seen = {id(layer): Moments(layer.in_features) for layer in targets.values()}
 
         def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            x = inputs[0].reshape(-1, inputs[0].shape[-1]).float()
-            sums[id(layer)] = sums[id(layer)].to(x) + x.t() @ x
+            x = inputs[0]
+            weights = tokens.of(x)
+            seen[id(layer)].add(x.flatten(0, -2) if weights is None else x[weights.bool()])
 
         hooks = [layer.register_forward_pre_hook(note) for layer in targets.values()]
         training = model.training
         model.eval()
-        for batch in batches:
-            model(**batch)
+        for inputs, tokens.values in batches:
+            model(**inputs)
         model.train(training)
         for hook in hooks:
             hook.remove()
-        for layer, total in sums.items():
-            values, vectors = torch.linalg.eigh(total.double())
+        for layer, moments in seen.items():
+            values, vectors = torch.linalg.eigh(moments.scatter())
             share = values.flip(0).clamp(min=0) / values.clamp(min=0).sum()
             self._found[layer] = (share.float(), vectors.flip(1).t().float())
 
