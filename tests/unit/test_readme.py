@@ -64,11 +64,30 @@ def test_every_file_it_points_to_exists() -> None:
             assert Path(ROOT / target).exists(), target
 
 
-def test_every_train_command_composes() -> None:
-    """Commands with settings are composed and validated; sweeps with the first of each of their values."""
-    commands = re.findall(r"^python train\.py ([^\n#]*)", README, flags=re.MULTILINE)
-    assert len(commands) >= 8
-    for command in commands:
-        overrides = [part for part in command.split() if "=" in part and not part.startswith("-")]
-        swept = "-m " in command
-        parse(composed(*[part.split(",")[0] if swept else part for part in overrides if "<" not in part]))
+def commands(text: str) -> list[list[str]]:
+    """The training commands in the code blocks of ``text``, in parts; with the shell variables set before."""
+    found, variables = [], {}
+    for line in text.splitlines():
+        if assigned := re.fullmatch(r'([A-Z]+)="(.*)"', line):
+            variables[assigned[1]] = assigned[2]
+        elif line.startswith("python train.py "):
+            line = re.sub(r"\$([A-Z]+)", lambda name: variables[name[1]], line.partition(" #")[0])
+            found.append(line.split()[2:])
+    return found
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/results.md", "docs/tasks.md"])
+def test_every_train_command_composes(document: str) -> None:
+    """Commands with settings are composed and validated; of sweeps, every value of the first that is swept."""
+    found = commands((ROOT / document).read_text())
+    assert len(found) >= 8
+    for parts in found:
+        overrides = [part for part in parts if "=" in part and "<" not in part]
+        swept = next((part for part in overrides if "," in part), "=") if "-m" in parts else "="
+        key, _, values = swept.partition("=")
+        for value in values.split(","):
+            parse(composed(*[f"{key}={value}" if o == swept else first(o, "-m" in parts) for o in overrides]))
+
+
+def first(override: str, swept: bool) -> str:
+    return override.split(",")[0] if swept else override
