@@ -78,7 +78,7 @@ def commands(text: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("document", ["README.md", "docs/results.md", "docs/tasks.md"])
 def test_every_train_command_composes(document: str) -> None:
-    """Commands with settings are composed and validated; of sweeps, every value of the first that is swept."""
+    """Commands with settings are composed and validated; of sweeps, all values of the first that is swept."""
     found = commands((ROOT / document).read_text())
     assert len(found) >= 8
     for parts in found:
