@@ -68,10 +68,12 @@ def commands(text: str) -> list[list[str]]:
     """The training commands in the code blocks of ``text``, in parts; with the shell variables set before."""
     found, variables = [], {}
     for line in text.splitlines():
-        if assigned := re.fullmatch(r'([A-Z]+)="(.*)"', line):
-            variables[assigned[1]] = assigned[2]
-        elif line.startswith("python train.py "):
+        assigned = re.fullmatch(r'([A-Z]+)="(.*)"', line)
+        if assigned or line.startswith("python train.py "):
             line = re.sub(r"\$([A-Z]+)", lambda name: variables[name[1]], line.partition(" #")[0])
+        if assigned:
+            variables[assigned[1]] = line.split('"')[1]
+        elif line.startswith("python train.py "):
             found.append(line.split()[2:])
     return found
 
