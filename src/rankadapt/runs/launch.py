@@ -20,8 +20,6 @@ from rankadapt.runs.sweep import EXIT_INTERRUPTED
 from rankadapt.training.config import RunConfig
 from rankadapt.training.stopping import SIGNALS
 
-Workers = list["subprocess.Popen[bytes]"]
-
 
 def needs_launch(config: RunConfig) -> bool:
     """Whether this process should start the run's processes (not if torchrun or Slurm did)."""
@@ -34,32 +32,26 @@ def launch(config: RunConfig, directory: Path, resolved: dict[str, Any]) -> int:
     Signals go to all of them; a process that waited for another one may then fail, and the run is interrupted
     all the same. If one fails by itself, the others are ended.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    composed = directory / "config.yaml"
-    OmegaConf.save(OmegaConf.create(resolved), composed)
-    command = [sys.executable, "-m", "rankadapt.runs.worker", str(composed), str(directory)]
-    common = _environment(config)
-    workers: Workers = []
-    received: list[int] = []
-
-    def forward(number: int, _: object) -> None:
-        received.append(number)
-        _send(workers, number)
-
-    previous = {number: signal.signal(number, forward) for number in SIGNALS}
-    # Signals wait until all processes are there, and, in each of them, until it can leave a record.
+    group = Processes()
+    previous = {number: signal.signal(number, group.note) for number in SIGNALS}
+    # The processes begin with signals blocked: in each of them they wait until it can leave a record.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
+        directory.mkdir(parents=True, exist_ok=True)
+        composed = directory / "config.yaml"
+        OmegaConf.save(OmegaConf.create(resolved), composed)
+        command = [sys.executable, "-m", "rankadapt.runs.worker", str(composed), str(directory)]
+        common = _environment(config)
         for r in range(config.trainer.devices):
             own = common | {"RANK": str(r), "LOCAL_RANK": str(r)}
-            workers.append(subprocess.Popen(command, env=own, start_new_session=True))
+            group.workers.append(subprocess.Popen(command, env=own, start_new_session=True))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        return _wait(workers, received)
+        return group.wait()
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         for number, handler in previous.items():
             signal.signal(number, handler)
-        _send(workers, signal.SIGKILL)
+        group.send(signal.SIGKILL)
 
 
 def _environment(config: RunConfig) -> dict[str, str]:
@@ -74,35 +66,58 @@ def _environment(config: RunConfig) -> dict[str, str]:
     return environment
 
 
-def _wait(workers: Workers, received: list[int]) -> int:
-    while True:
-        codes = [worker.poll() for worker in workers]
-        bad = [code for code in codes if code]
-        if bad:
-            if not _over(workers, 60 if received else 2):  # let the others end by themselves and say why
-                _send(workers, signal.SIGTERM)
-                _over(workers, 60)
-            interrupted = received and any(worker.poll() == EXIT_INTERRUPTED for worker in workers)
-            return EXIT_INTERRUPTED if interrupted else bad[0]
-        if all(code == 0 for code in codes):
-            return 0
-        time.sleep(0.1)
+class Processes:
+    """The processes of a run, and the signals on their way to them.
 
+    A signal is noted when it comes and sent on by who waits. The handler could not send it: it also runs
+    while only some of the processes are there, since a mask holds for one thread of this process alone.
+    """
 
-def _over(workers: Workers, seconds: float) -> bool:
-    """Whether all processes end within so many seconds; waits no longer than it takes."""
-    end = time.monotonic() + seconds
-    while any(worker.poll() is None for worker in workers):
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.1)
-    return True
+    def __init__(self) -> None:
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.received: list[int] = []
+        self.sent = 0
 
+    def note(self, number: int, _: object) -> None:
+        """Handle a signal."""
+        self.received.append(number)
 
-def _send(workers: Workers, number: int) -> None:
-    for worker in workers:
-        if worker.poll() is None:
-            worker.send_signal(number)
+    def wait(self) -> int:
+        """Until all have ended, or one has failed: 0, or its exit code."""
+        while True:
+            codes = self.codes()
+            bad = [code for code in codes if code]
+            if bad:
+                if not self.over(60 if self.received else 2):  # let the others end and say why
+                    self.send(signal.SIGTERM)
+                    self.over(60)
+                interrupted = self.received and EXIT_INTERRUPTED in self.codes()
+                return EXIT_INTERRUPTED if interrupted else bad[0]
+            if all(code == 0 for code in codes):
+                return 0
+            time.sleep(0.1)
+
+    def over(self, seconds: float) -> bool:
+        """Whether all end within so many seconds; waits no longer than it takes."""
+        end = time.monotonic() + seconds
+        while None in self.codes():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.1)
+        return True
+
+    def codes(self) -> list[int | None]:
+        """The exit code of each, None if it has none yet. What was received is sent on first."""
+        for number in self.received[self.sent :]:
+            self.send(number)
+            self.sent += 1
+        return [worker.poll() for worker in self.workers]
+
+    def send(self, number: int) -> None:
+        """A signal to all that are alive."""
+        for worker in self.workers:
+            if worker.poll() is None:
+                worker.send_signal(number)
 
 
 def _free_port() -> int:
