@@ -19,7 +19,7 @@ from tests.composed import SMALL, composed
 
 
 class Worker:
-    """Ends well after some time, or interrupted once it is asked to. A signal comes while the second begins."""
+    """Ends well after some time, or interrupted if asked to. A signal comes while the second begins."""
 
     all: list[Worker] = []
 
