@@ -119,6 +119,15 @@ def deberta(seed: int = 0) -> nn.Module:
     return DebertaV2ForSequenceClassification(deberta_config()).eval()
 
 
+def uneven(decay: float) -> nn.Module:
+    """A small BERT whose second layer sees inputs that vary mostly in few directions."""
+    model = bert()
+    with torch.no_grad():
+        norm = model.bert.encoder.layer[0].output.LayerNorm
+        norm.weight.mul_(decay ** torch.arange(len(norm.weight)))
+    return model
+
+
 def batch(size: int = 4, length: int = 7, seed: int = 0, padded: bool = False) -> dict[str, Tensor]:
     """Token ids, attention mask and labels of three classes; ``padded`` rows have different lengths."""
     generator = torch.Generator().manual_seed(seed)

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rankadapt.adapters import BA, EVA, AdapterOptions, inject
 from rankadapt.adapters.inject import adapted_layers, linear_targets
-from tests.tiny import BERT_TARGETS, batch, bert
+from tests.tiny import BERT_TARGETS, batch, uneven
 
 peft = pytest.importorskip("peft")
 
-EVEN, ALPHA = 2, 6
-
-
-def uneven() -> nn.Module:
-    """A model whose second layer sees inputs that vary mostly in few directions."""
-    model = bert()
-    with torch.no_grad():
-        norm = model.bert.encoder.layer[0].output.LayerNorm
-        norm.weight.mul_(0.6 ** torch.arange(len(norm.weight)))
-    return model
+EVEN, ALPHA, DECAY = 2, 6, 0.6
 
 
 def texts(seed: int) -> dict[str, Tensor]:
@@ -31,7 +22,7 @@ def texts(seed: int) -> dict[str, Tensor]:
 
 def test_eva_is_what_pefts_incremental_svd_settles_on() -> None:
     batches = [texts(seed) for seed in range(3)]
-    targets = linear_targets(uneven(), BERT_TARGETS)
+    targets = linear_targets(uneven(DECAY), BERT_TARGETS)
     config = peft.LoraConfig(
         r=EVEN,
         lora_alpha=ALPHA,
@@ -40,12 +31,12 @@ def test_eva_is_what_pefts_incremental_svd_settles_on() -> None:
         eva_config=peft.EvaConfig(use_label_mask=False),
     )
     torch.manual_seed(0)
-    theirs = peft.get_eva_state_dict(uneven(), batches, config, show_progress_bar=False)
-    other = peft.get_peft_model(uneven(), config)
+    theirs = peft.get_eva_state_dict(uneven(DECAY), batches, config, show_progress_bar=False)
+    other = peft.get_peft_model(uneven(DECAY), config)
     named = {f"base_model.model.{name}": A for name, A in theirs.items()}
     peft.initialize_lora_eva_weights(other, eva_state_dict=named, show_progress_bar=False)
 
-    model, init = uneven(), EVA()
+    model, init = uneven(DECAY), EVA()
     targets = linear_targets(model, BERT_TARGETS)
     init.survey(model, targets, [(one, (one["attention_mask"],)) for one in batches])
     ranks = init.ranks(targets, [EVEN] * len(targets), 0, 2 * EVEN)

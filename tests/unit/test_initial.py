@@ -27,7 +27,7 @@ from rankadapt.adapters.inject import linear_targets
 from rankadapt.adapters.quantize import dense_weight, is_quantized, quantize_frozen
 from rankadapt.export.peft import folded_factors
 from tests.composed import run_small
-from tests.tiny import BERT_TARGETS, MLP, batch, bert, layers_of
+from tests.tiny import BERT_TARGETS, MLP, batch, bert, layers_of, uneven
 
 SINGULAR = {"pissa": PiSSA(), "milora": MiLoRA()}
 SCALES: dict[str, dict[str, Any]] = {
@@ -189,17 +189,8 @@ def masked(batches: list[dict[str, Tensor]]) -> list[tuple[dict[str, Tensor], tu
     return [(one, (one["attention_mask"],)) for one in batches]
 
 
-def uneven() -> nn.Module:
-    """A model whose second layer sees inputs that vary mostly in few directions."""
-    model = bert()
-    with torch.no_grad():
-        norm = model.bert.encoder.layer[0].output.LayerNorm
-        norm.weight.mul_(0.5 ** torch.arange(len(norm.weight)))
-    return model
-
-
 def surveyed(init: EVA, batches: list[dict[str, Tensor]]) -> tuple[nn.Module, dict[str, nn.Linear]]:
-    model = uneven().train()
+    model = uneven(0.5).train()
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.5
@@ -216,7 +207,7 @@ BATCHES = [batch(6, seed=s, padded=True) for s in range(3)]
 def test_eva_finds_the_singular_vectors_of_the_stacked_inputs() -> None:
     init = EVA(redistribute=False)
     model, targets = surveyed(init, BATCHES)
-    inputs = captured(uneven(), BATCHES)
+    inputs = captured(uneven(0.5), BATCHES)
     ranks = init.ranks(targets, [RANK] * len(targets), 1, SLOTS)
     assert ranks == [RANK] * len(targets)
     assert not init.surveys
@@ -242,7 +233,7 @@ def test_eva_spends_the_budget_on_the_largest_explained_variances(least: int, mo
     assert init.surveys
     assert sum(ranks) == sum(even)
     assert all(least <= r <= most for r in ranks)
-    inputs = captured(uneven(), BATCHES)
+    inputs = captured(uneven(0.5), BATCHES)
     shares = []
     for name in targets:
         squares = torch.linalg.svdvals(inputs[name]).square()
@@ -256,7 +247,7 @@ def test_eva_spends_the_budget_on_the_largest_explained_variances(least: int, mo
 
 def test_eva_within_a_budget_of_parameters() -> None:
     """The directions in the order of what they explain, each taken if it can still be paid for."""
-    model = uneven()
+    model = uneven(0.5)
     targets = linear_targets(model, BERT_TARGETS)
     init = EVA()
     init.survey(model, targets, masked(BATCHES))

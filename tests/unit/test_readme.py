@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -80,16 +81,12 @@ def commands(text: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("document", ["README.md", "docs/results.md", "docs/tasks.md"])
 def test_every_train_command_composes(document: str) -> None:
-    """Commands with settings are composed and validated; of sweeps, all values of the first that is swept."""
+    """Commands with settings are composed and validated; of sweeps, all values of the longest."""
     found = commands((ROOT / document).read_text())
     assert len(found) >= 8
     for parts in found:
         overrides = [part for part in parts if "=" in part and "<" not in part]
-        swept = next((part for part in overrides if "," in part), "=") if "-m" in parts else "="
-        key, _, values = swept.partition("=")
-        for value in values.split(","):
-            parse(composed(*[f"{key}={value}" if o == swept else first(o, "-m" in parts) for o in overrides]))
-
-
-def first(override: str, swept: bool) -> str:
-    return override.split(",")[0] if swept else override
+        keys, values = zip(*(part.split("=", 1) for part in overrides), strict=True)
+        lists = [value.split(",") if "-m" in parts else [value] for value in values]
+        for one in itertools.product(*(v if len(v) == max(map(len, lists)) else v[:1] for v in lists)):
+            parse(composed(*map("=".join, zip(keys, one, strict=True))))

@@ -40,16 +40,17 @@ class Moments:
     Rows are summed less the mean of the first ones, so that what is common to all does not drown the rest.
     """
 
-    def __init__(self, width: int) -> None:
-        self.count, self.around = 0, torch.zeros(width)
-        self.sum, self.squares = torch.zeros(width), torch.zeros(width, width)
+    count: int = 0
+    around: Tensor
+    sum: Tensor
+    squares: Tensor
 
     def add(self, rows: Tensor) -> None:
         """Count ``rows`` (n, width) in."""
         rows = rows.float()
         if not self.count:
             self.around = rows.mean(0)
-            self.sum, self.squares = self.sum.to(rows), self.squares.to(rows)
+            self.sum, self.squares = rows.new_zeros(rows.shape[1]), rows.new_zeros(2 * rows.shape[1:])
         rows = rows - self.around
         self.count += len(rows)
         self.sum += rows.sum(0)
@@ -58,7 +59,7 @@ class Moments:
     def scatter(self) -> Tensor:
         """(width, width) float64: X^T X of all rows less their mean."""
         total = self.sum.double()
-        return self.squares.double() - torch.outer(total, total) / max(self.count, 1)
+        return self.squares.double() - torch.outer(total, total) / self.count
 
 
 @dataclass(kw_only=True)
@@ -95,7 +96,7 @@ class EVA(Init):
                 :class:`~rankadapt.adapters.options.TokenWeights`; none to count all).
         """
         tokens = TokenWeights()
-        seen = {id(layer): Moments(layer.in_features) for layer in targets.values()}
+        seen = {id(layer): Moments() for layer in targets.values()}
 
         def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             x = inputs[0]
