@@ -1,4 +1,4 @@
-"""A signal reaches every process of a run, whenever it comes."""
+"""The processes of a run: a signal reaches each of them, whenever it comes; who is done leaves the others."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch.distributed as dist
 
 from rankadapt.runs import launch as module
+from rankadapt.runs import worker
 from rankadapt.runs.launch import launch
-from rankadapt.runs.sweep import EXIT_INTERRUPTED
+from rankadapt.runs.sweep import EXIT_INTERRUPTED, Ended
 from rankadapt.training.validation import parse
 from tests.composed import SMALL, composed
 
@@ -57,3 +59,18 @@ def test_a_signal_between_two_processes_reaches_both(tmp_path: Path, monkeypatch
     assert [worker.received for worker in Worker.all] == [[signal.SIGTERM]] * 2
     assert signal.getsignal(signal.SIGTERM) == before
     assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@pytest.mark.parametrize(("code", "left"), [(0, True), (EXIT_INTERRUPTED, False)])
+def test_a_process_that_is_done_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, left: bool
+) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    monkeypatch.setattr(worker, "guarded", lambda work: (None, Ended(code)))
+    (tmp_path / "config.yaml").write_text("{}")
+    try:
+        assert worker.main(str(tmp_path / "config.yaml"), str(tmp_path)) == code
+        assert dist.is_initialized() is not left
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
